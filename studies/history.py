@@ -1,0 +1,196 @@
+"""What a strategy sees and returns: the history of a study, its trials, and a proposal. Values, never the study."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property, reduce
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from torch import Tensor
+
+from diffsim.data.trajectory import Trajectory
+from diffsim.errors import ArgumentError
+from studies.space import Space
+
+if TYPE_CHECKING:
+    import xarray
+
+__all__ = ["History", "Proposal", "Trial"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Proposal:
+    """What a strategy proposes for one round.
+
+    Args:
+        theta: The trials to run, shape [n, d], inside the space.
+        info: Notes of the strategy to its later self, a JSON mapping; it comes back in `History.info`.
+    """
+
+    theta: Tensor
+    info: Mapping[str, Any] = field(default_factory=dict[str, Any])
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Trial:
+    """One row of a study: where the simulator was run and what came of it.
+
+    Args:
+        number: The trial's number in the study, from 0.
+        round: The number of the round that it was proposed in.
+        theta: Parameters, float64, shape [d].
+        state: Whether it is still to be told, was told, or failed.
+        outcome: What the simulator returned, without the leading dimension, where the trial is complete.
+        error: Why it failed, with the traceback.
+        started: When the simulator was called, seconds since the epoch.
+        seconds: How long the simulator took.
+        host: Which machine and process ran it.
+    """
+
+    number: int
+    round: int
+    theta: Tensor
+    state: Literal["pending", "complete", "failed"] = "pending"
+    outcome: Tensor | None = None
+    error: str | None = None
+    started: float | None = None
+    seconds: float | None = None
+    host: str | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class History:
+    """An immutable view of a study: its space, its trials in the order of their numbers, and its rounds' notes.
+
+    Args:
+        space: The design space.
+        trials: All trials, whatever their state.
+        info: The proposals' notes, one mapping a round.
+    """
+
+    space: Space
+    trials: tuple[Trial, ...] = ()
+    info: tuple[Mapping[str, Any], ...] = ()
+
+    @classmethod
+    def from_tensors(
+        cls, space: Space, theta: Tensor, outcome: Tensor, pending: Tensor | None = None, failed: Tensor | None = None
+    ) -> "History":
+        """A history of one round, from tensors: for tests, and for data from elsewhere.
+
+        Args:
+            space: The design space.
+            theta: Parameters of complete trials, shape [n, d].
+            outcome: Their outcomes, shape [n, ...].
+            pending: Parameters of trials that are still running, shape [r, d].
+            failed: Parameters of trials that failed, shape [f, d].
+        """
+        if theta.ndim != 2 or theta.shape[1] != space.dim:
+            raise ArgumentError(f"`theta` must have shape [n, {space.dim}], got {list(theta.shape)}.")
+        if outcome.ndim == 0 or len(outcome) != len(theta):
+            raise ArgumentError(f"`outcome` must have shape [{len(theta)}, ...], got {list(outcome.shape)}.")
+        trials = [
+            *(Trial(0, 0, row, "complete", y) for row, y in zip(theta.double(), outcome, strict=True)),
+            *(Trial(0, 0, row, "failed", error="given as failed") for row in _rows(failed)),
+            *(Trial(0, 0, row) for row in _rows(pending)),
+        ]
+        return cls(space, tuple(replace(trial, number=number) for number, trial in enumerate(trials)), ({},))
+
+    def __len__(self) -> int:
+        """The number of complete trials, n."""
+        return len(self._select("complete"))
+
+    @property
+    def n_rounds(self) -> int:
+        """The number of rounds proposed."""
+        return len(self.info)
+
+    @cached_property
+    def theta(self) -> Tensor:
+        """Parameters of the complete trials, float64, shape [n, d]."""
+        return self._theta("complete")
+
+    @cached_property
+    def outcome(self) -> Tensor:
+        """Outcomes of the complete trials, shape [n, ...]; shape [0] before the first."""
+        outcomes = [trial.outcome for trial in self._select("complete") if trial.outcome is not None]
+        if not outcomes:
+            return torch.empty(0, dtype=torch.float64)
+        dtype = reduce(torch.promote_types, (outcome.dtype for outcome in outcomes))
+        return torch.stack([outcome.to(dtype) for outcome in outcomes])
+
+    @cached_property
+    def round(self) -> Tensor:
+        """The round of each complete trial, int64, shape [n]."""
+        return torch.tensor([trial.round for trial in self._select("complete")], dtype=torch.int64)
+
+    @cached_property
+    def pending(self) -> Tensor:
+        """Parameters of the trials asked and not yet told, float64, shape [r, d]."""
+        return self._theta("pending")
+
+    @cached_property
+    def failed(self) -> Tensor:
+        """Parameters of the trials that failed, float64, shape [f, d]."""
+        return self._theta("failed")
+
+    @cached_property
+    def tried(self) -> Tensor:
+        """Parameters of all trials, whatever their state, float64, shape [n + r + f, d]."""
+        return self._theta("complete", "pending", "failed")
+
+    def runs(self, t: Tensor) -> Trajectory:
+        """The outcomes [n, T, d] as a trajectory.
+
+        Args:
+            t: The output times of the simulator, shape [T].
+
+        Raises:
+            ArgumentError: The outcomes are not runs over these times.
+        """
+        if self.outcome.ndim != 3 or self.outcome.shape[1] != len(t):
+            raise ArgumentError(
+                f"`t` must have as many times as the outcomes [n, T, d], got {list(t.shape)} for outcomes of shape "
+                f"{list(self.outcome.shape)}. Pass the simulator's output times."
+            )
+        return Trajectory(t, self.outcome.transpose(0, 1))
+
+    def to_xarray(self) -> "xarray.Dataset":
+        """All trials as a dataset: theta by parameter, state, round, error, and outcome (NaN where there is none)."""
+        import xarray
+
+        blank = torch.full(self.outcome.shape[1:], torch.nan, dtype=self.outcome.dtype)
+        outcome = [blank if trial.outcome is None else trial.outcome for trial in self.trials]
+        units: Mapping[str, str] = self.space.describe().get("units", {})
+        dims = [f"outcome_{axis}" for axis in range(blank.ndim)]
+        columns = {
+            "state": [trial.state for trial in self.trials],
+            "round": [trial.round for trial in self.trials],
+            "seconds": [torch.nan if trial.seconds is None else trial.seconds for trial in self.trials],
+            "error": [trial.error or "" for trial in self.trials],
+        }
+        return xarray.Dataset(
+            {
+                "theta": (["trial", "parameter"], self.tried.numpy()),
+                "outcome": (["trial", *dims], torch.stack(outcome).numpy() if outcome else blank[None][:0].numpy()),
+                **{name: ("trial", column) for name, column in columns.items()},
+            },
+            coords={
+                "trial": [trial.number for trial in self.trials],
+                "parameter": list(self.space.names),
+                "units": ("parameter", [units.get(name, "") for name in self.space.names]),
+            },
+            attrs={"space": json.dumps(self.space.describe()), "info": json.dumps([dict(note) for note in self.info])},
+        )
+
+    def _select(self, *states: str) -> Sequence[Trial]:
+        return [trial for trial in self.trials if trial.state in states]
+
+    def _theta(self, *states: str) -> Tensor:
+        rows = [trial.theta for trial in self._select(*states)]
+        return torch.stack(rows) if rows else torch.empty(0, self.space.dim, dtype=torch.float64)
+
+
+def _rows(theta: Tensor | None) -> list[Tensor]:
+    return [] if theta is None else list(theta.double())
