@@ -3,7 +3,7 @@
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -249,7 +249,7 @@ class Trajectory:
         """
         return cls.from_xarray(read_netcdf(path))
 
-    def _with(self, rows: slice, runs: Any = slice(None)) -> "Trajectory":
+    def _with(self, rows: slice, runs: slice | Sequence[int] | Tensor = slice(None)) -> "Trajectory":
         dy = None if self.dy is None else self.dy[rows][:, runs]
         return replace(self, t=self.t[rows], y=self.y[rows][:, runs], dy=dy)
 

@@ -1,0 +1,21 @@
+"""Training: losses on runs, the fit, and its report."""
+
+from diffsim.training.fit import fit
+from diffsim.training.losses import DerivativeLoss, Loss, LossFunction, OneStepLoss, RolloutLoss
+from diffsim.training.optimise import optimise
+from diffsim.training.report import FitReport
+from diffsim.training.settings import Training
+from diffsim.training.terms import LossTerms
+
+__all__ = [
+    "DerivativeLoss",
+    "FitReport",
+    "Loss",
+    "LossFunction",
+    "LossTerms",
+    "OneStepLoss",
+    "RolloutLoss",
+    "Training",
+    "fit",
+    "optimise",
+]

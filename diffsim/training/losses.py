@@ -1,0 +1,115 @@
+"""What a fit makes small: errors of derivatives, of one step, or of solutions over windows."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from diffsim.data.derivatives import DerivativeMethod
+from diffsim.data.trajectory import Trajectory
+from diffsim.errors import ArgumentError
+from diffsim.fields.base import VectorField
+from diffsim.integrate.solver import Solver
+from diffsim.training.terms import DerivativeTerms, LossTerms, WindowTerms
+
+__all__ = ["DerivativeLoss", "Loss", "LossFunction", "OneStepLoss", "RolloutLoss"]
+
+LossFunction = Callable[[VectorField, Trajectory, Solver], Tensor]
+"""A loss of the user's own: maps field, runs and solver to a scalar. Its mini-batches are runs."""
+
+
+class Loss(ABC):
+    """A loss that prepares its data once, and chooses what a mini-batch is made of."""
+
+    @abstractmethod
+    def terms(self, field: VectorField, data: Trajectory, solver: Solver, *, held_out: bool = False) -> LossTerms:
+        """The loss on given data.
+
+        Args:
+            field: The field that will be fitted.
+            data: Runs.
+            solver: Solves for losses that need solutions.
+            held_out: Whether the data only judge: nothing may be fitted to them.
+        """
+
+    def __call__(self, field: VectorField, data: Trajectory, solver: Solver) -> Tensor:
+        """The loss of a field on runs, a scalar."""
+        return self.terms(field, data, solver, held_out=True)(field)
+
+
+@dataclass(frozen=True, slots=True)
+class DerivativeLoss(Loss):
+    """The mean squared error of dy/dt; a mini-batch is made of samples. No equation is solved.
+
+    Attributes:
+        method: How derivatives are estimated, see `estimate_derivatives`, where the data hold none.
+
+    Source: Greydanus, Dzamba and Yosinski, 2019, arXiv 1906.01563, equation 3.
+    """
+
+    method: DerivativeMethod = "central"
+
+    def terms(self, field: VectorField, data: Trajectory, solver: Solver, *, held_out: bool = False) -> LossTerms:
+        return DerivativeTerms(field, data if data.dy is not None else data.derivatives(self.method))
+
+
+@dataclass(frozen=True, slots=True)
+class RolloutLoss(Loss):
+    """The mean squared error of solutions over windows of the runs: multiple shooting. Mini-batches are of windows.
+
+    With ``fixed`` initial states each window starts at its first sample. With ``free`` ones the first states are
+    fitted with the field, from the samples on, and discarded after. If the samples carry normal noise and `noise`
+    is its standard deviation, the loss is then, per number and up to a constant, twice the negative log likelihood.
+
+    Attributes:
+        window: Samples in a window, at least 2; None is the whole run.
+        initial: ``fixed`` or ``free``. A held-out part is always judged with fixed ones.
+        stride: Samples from one window to the next; None covers each sample once: `window` with free initial
+            states, `window - 1` with fixed ones.
+        noise: Standard deviation of the samples in the units of the states, one or one for each component:
+            errors are measured in units of it.
+
+    Source: Bock and Plitt, 1984, IFAC Proceedings 17(2), 1603 (multiple shooting).
+    """
+
+    window: int | None = 10
+    initial: Literal["fixed", "free"] = "fixed"
+    stride: int | None = None
+    noise: float | Sequence[float] | None = None
+
+    def __post_init__(self) -> None:
+        if self.window is not None and self.window < 2:
+            raise ArgumentError(f"`window` must hold at least 2 samples, got {self.window}.")
+        if self.initial not in ("fixed", "free"):
+            raise ArgumentError(f"`initial` must be 'fixed' or 'free', got {self.initial!r}.")
+        if self.stride is not None and self.stride < 1:
+            raise ArgumentError(f"`stride` must be at least 1, got {self.stride}.")
+        if self.noise is not None and not bool((torch.as_tensor(self.noise) > 0).all()):
+            raise ArgumentError(f"`noise` must be above 0, got {self.noise}.")
+
+    def terms(self, field: VectorField, data: Trajectory, solver: Solver, *, held_out: bool = False) -> LossTerms:
+        window = len(data.t) if self.window is None else self.window
+        if not 2 <= window <= len(data.t):
+            raise ArgumentError(
+                f"`window` of {window} samples does not fit runs of {len(data.t)}"
+                f"{' in the held-out part' if held_out else ''}. Pass a shorter window, or longer runs."
+            )
+        noise = torch.ones(()) if self.noise is None else torch.as_tensor(self.noise, dtype=torch.float64)
+        if noise.ndim > 1 or (noise.ndim == 1 and len(noise) != data.d):
+            raise ArgumentError(
+                f"`noise` must be one number, or one for each of {data.d} components, got {self.noise}."
+            )
+        free = self.initial == "free" and not held_out
+        stride = self.stride or (window if free else window - 1)
+        return WindowTerms(field, data, solver, window, stride, free=free, noise=noise)
+
+
+@dataclass(frozen=True, slots=True)
+class OneStepLoss(Loss):
+    """The mean squared error of each next sample, predicted from the one before; a mini-batch is made of such pairs."""
+
+    def terms(self, field: VectorField, data: Trajectory, solver: Solver, *, held_out: bool = False) -> LossTerms:
+        return RolloutLoss(window=2).terms(field, data, solver, held_out=held_out)

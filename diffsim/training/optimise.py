@@ -1,0 +1,252 @@
+"""The optimisation loop under every fit: Adam and L-BFGS, schedules, early stopping, best weights kept."""
+
+import math
+import time
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from diffsim.errors import IntegrationError, TrainingError
+from diffsim.training.report import FitReport, StopReason
+from diffsim.training.settings import Schedule, Training
+
+__all__ = ["optimise"]
+
+_FACTOR: dict[Schedule, Callable[[float], float]] = {
+    "constant": lambda _: 1.0,
+    "cosine": lambda s: 0.5 * (1 + math.cos(math.pi * s)),
+    "one_cycle": lambda s: max(s / 0.3, 0.04) if s < 0.3 else 0.5 * (1 + math.cos(math.pi * (s - 0.3) / 0.7)),
+    "step": lambda s: 0.1 ** int(4 * s),
+}
+
+
+class _Stopped(Exception):
+    """Ends the optimiser's own loop."""
+
+
+class _Fit:
+    """The state of one optimisation; `evaluate` is the closure that the optimisers call."""
+
+    def __init__(
+        self,
+        loss: Callable[[Tensor | None], Tensor],
+        n_terms: int,
+        weights: Sequence[nn.Parameter],
+        extra: Sequence[nn.Parameter],
+        held_out: Callable[[], Tensor] | None,
+        training: Training,
+        show: Callable[[int, float], None],
+    ) -> None:
+        self.loss, self.weights, self.held_out, self.training, self.show = loss, weights, held_out, training, show
+        self.parameters = [*weights, *extra]
+        size = training.batch_size
+        self.batches = None if size is None or size >= n_terms else _batches(n_terms, size, training.seed)
+        self.losses: list[float] = []
+        self.held_out_losses: list[float] = []
+        self.held_out_steps: list[int] = []
+        self.keeps_best = held_out is not None or self.batches is None
+        self.best_step, self.best_loss = 0, math.inf
+        self.best = self._copy()
+        self.finite = self._copy()
+        self.stopped_because: StopReason = "steps"
+
+    def evaluate(self) -> Tensor:
+        """The loss and its gradient at the weights of now, recorded."""
+        step, training = len(self.losses), self.training
+        if step == training.steps:
+            self._finish("steps")
+        for parameter in self.parameters:
+            parameter.grad = None
+        index = next(self.batches) if self.batches else None
+        cause: IntegrationError | None = None
+        try:
+            loss = self.loss(index)
+        except IntegrationError as error:
+            loss, cause = torch.tensor(math.nan), error
+        value = float(loss.detach())
+        if not math.isfinite(value):
+            return self._not_finite(value, step, cause)
+        self.losses.append(value)
+        if training.optimizer == "lbfgs" and training.weight_decay:
+            loss = loss + 0.5 * training.weight_decay * sum(weight.square().sum() for weight in self.weights)
+        loss.backward()
+        self._copy(self.finite)
+        self._judge(step, value)
+        self.show(step + 1, value)
+        return loss.detach()
+
+    def close(self) -> None:
+        """Judge the weights after the last update, and give the parameters their best values."""
+        if self.keeps_best:
+            with torch.no_grad():
+                value = self._held_out(len(self.losses)) if self.held_out else self._value()
+            if math.isfinite(value) and value < self.best_loss:
+                self.best_step, self.best_loss = len(self.losses), value
+            else:
+                self._restore(self.best)
+        else:
+            self.best_step, self.best_loss = len(self.losses), self.losses[-1]
+
+    def _value(self) -> float:
+        try:
+            return float(self.loss(None))
+        except IntegrationError:
+            return math.inf
+
+    def _held_out(self, step: int) -> float:
+        assert self.held_out is not None
+        try:
+            value = float(self.held_out().detach())
+        except IntegrationError:
+            value = math.inf
+        self.held_out_losses.append(value)
+        self.held_out_steps.append(step)
+        return value
+
+    def _judge(self, step: int, value: float) -> None:
+        if not self.keeps_best:
+            return
+        if self.held_out:
+            if step % self.training.check_every:
+                return
+            value = self._held_out(step)
+        if value < self.best_loss:
+            self.best_step, self.best_loss = step, value
+            self._copy(self.best)
+        elif self.training.patience is not None and step - self.best_step >= self.training.patience:
+            self._finish("patience")
+
+    def _not_finite(self, value: float, step: int, cause: IntegrationError | None) -> Tensor:
+        if self.training.optimizer == "lbfgs" and step:
+            # A trial point of the line search: infinity makes it turn back.
+            for parameter in self.parameters:
+                parameter.grad = torch.zeros_like(parameter)
+            self.losses.append(math.inf)
+            return torch.tensor(math.inf)
+        self._restore(self.finite)
+        what = "the solver failed" if cause else f"the loss became {value}"
+        mend = (
+            "Lower `lr`, or use shorter windows."
+            if step
+            else "Check the data and the field's initial weights, or use shorter windows."
+        )
+        raise TrainingError(f"At step {step} {what}; the field has its last finite weights. {mend}") from cause
+
+    def _finish(self, reason: StopReason) -> None:
+        self.stopped_because = reason
+        raise _Stopped
+
+    def _copy(self, into: list[Tensor] | None = None) -> list[Tensor]:
+        if into is None:
+            return [parameter.detach().clone() for parameter in self.parameters]
+        for target, parameter in zip(into, self.parameters, strict=True):
+            target.copy_(parameter.detach())
+        return into
+
+    @torch.no_grad()
+    def _restore(self, values: list[Tensor]) -> None:
+        for parameter, value in zip(self.parameters, values, strict=True):
+            parameter.copy_(value)
+
+
+def optimise(
+    loss: Callable[[Tensor | None], Tensor],
+    weights: Sequence[nn.Parameter],
+    training: Training,
+    *,
+    n_terms: int = 1,
+    extra: Sequence[nn.Parameter] = (),
+    held_out: Callable[[], Tensor] | None = None,
+) -> FitReport:
+    """Minimise a loss in place, and leave the best weights behind.
+
+    The best are those of the lowest held-out loss; without a held-out part those of the lowest training loss;
+    with mini-batches and no held-out part the last.
+
+    Args:
+        loss: Maps the indices of a mini-batch, shape [batch], or None for all terms, to a scalar.
+        weights: What is trained.
+        training: How.
+        n_terms: Number of terms that mini-batches choose from.
+        extra: What is trained beside the weights, without weight decay, such as unknown initial states.
+        held_out: The loss on the held-out part.
+
+    Returns:
+        The losses and why the optimisation stopped.
+
+    Raises:
+        TrainingError: The loss is not finite; the weights are then the last that had a finite one.
+    """
+    start = time.perf_counter()
+    with _progress(training) as show:
+        state = _Fit(loss, n_terms, weights, extra, held_out, training, show)
+        try:
+            if training.optimizer == "lbfgs":
+                _run_lbfgs(state, training)
+            else:
+                _run_adam(state, training)
+        except _Stopped:
+            pass
+        state.close()
+    for parameter in state.parameters:
+        parameter.grad = None
+    return FitReport(
+        losses=tuple(state.losses),
+        held_out_losses=tuple(state.held_out_losses),
+        held_out_steps=tuple(state.held_out_steps),
+        best_step=state.best_step,
+        best_loss=state.best_loss,
+        seconds=time.perf_counter() - start,
+        stopped_because=state.stopped_because,
+        n_parameters=sum(weight.numel() for weight in weights),
+    )
+
+
+def _run_adam(state: _Fit, training: Training) -> None:
+    groups = [{"params": list(state.weights), "weight_decay": training.weight_decay}]
+    if len(state.parameters) > len(state.weights):
+        groups.append({"params": state.parameters[len(state.weights) :], "weight_decay": 0.0})
+    kind = torch.optim.Adam if training.optimizer == "adam" else torch.optim.AdamW
+    lr = 3e-3 if training.lr is None else training.lr
+    optimizer = kind(groups, lr=lr, foreach=True)
+    for step in range(training.steps):
+        for group in optimizer.param_groups:
+            group["lr"] = lr * _FACTOR[training.schedule](step / training.steps)
+        optimizer.step(state.evaluate)
+
+
+def _run_lbfgs(state: _Fit, training: Training) -> None:
+    optimizer = torch.optim.LBFGS(
+        state.parameters,
+        lr=1.0 if training.lr is None else training.lr,
+        max_iter=training.steps,
+        max_eval=training.steps,
+        # Losses of small residuals are far below torch's default tolerances.
+        tolerance_grad=1e-14,
+        tolerance_change=1e-16,
+        history_size=50,
+        line_search_fn="strong_wolfe",
+    )
+    optimizer.step(state.evaluate)
+    if len(state.losses) < training.steps:
+        state.stopped_because = "converged"
+
+
+def _batches(n_terms: int, size: int, seed: int) -> Iterator[Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    while True:
+        yield from torch.randperm(n_terms, generator=generator)[: n_terms - n_terms % size].split(size)
+
+
+@contextmanager
+def _progress(training: Training) -> Generator[Callable[[int, float], None]]:
+    if not training.progress:
+        yield lambda step, loss: None
+        return
+    from rich.progress import Progress
+
+    with Progress(transient=True) as bar:
+        task = bar.add_task("fit", total=training.steps)
+        yield lambda step, loss: bar.update(task, completed=step, description=f"fit, loss {loss:.3g}")

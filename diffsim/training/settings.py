@@ -1,0 +1,81 @@
+"""How a fit is done: one frozen value."""
+
+import math
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from diffsim.errors import ArgumentError
+
+__all__ = ["Optimizer", "Schedule", "Training"]
+
+Optimizer = Literal["adam", "adamw", "lbfgs"]
+Schedule = Literal["constant", "cosine", "one_cycle", "step"]
+
+
+@dataclass(frozen=True, slots=True)
+class Training:
+    """How a fit is done.
+
+    Attributes:
+        optimizer: ``adam``, ``adamw`` (decoupled weight decay) or ``lbfgs`` (strong-Wolfe line search; full batch).
+        steps: Largest number of steps; a step is one evaluation of the loss and its gradient.
+        lr: Learning rate; None is 3e-3 for Adam and 1 for L-BFGS, whose line search starts from it.
+        batch: Terms of the loss (samples, windows or runs) in a mini-batch, or ``all``; None is 256 for Adam and
+            all for L-BFGS.
+        weight_decay: The usual L2 term: `weight_decay` times the weight is added to its gradient.
+        schedule: Of the learning rate over the steps: ``constant``, ``cosine`` (to zero), ``one_cycle`` (up for
+            three tenths, then a cosine to zero) or ``step`` (a tenth after each quarter). L-BFGS has none.
+        holdout: Share of the data held out: of the runs, or the end of the run if there is only one.
+        patience: Steps without improvement of the held-out loss (without one: of the training loss) before the
+            fit stops; None never stops early.
+        check_every: Steps between evaluations of the held-out loss.
+        seed: Of the mini-batches and the held-out runs. Global random numbers are neither used nor changed.
+        progress: Whether to show a progress bar.
+
+    Raises:
+        ArgumentError: A value out of range, or options that exclude each other.
+    """
+
+    optimizer: Optimizer = "adam"
+    steps: int = 2000
+    lr: float | None = None
+    batch: int | Literal["all"] | None = None
+    weight_decay: float = 0.0
+    schedule: Schedule = "cosine"
+    holdout: float = 0.0
+    patience: int | None = None
+    check_every: int = 10
+    seed: int = 0
+    progress: bool = False
+
+    def __post_init__(self) -> None:
+        for name, value, choices in (
+            ("optimizer", self.optimizer, get_args(Optimizer)),
+            ("schedule", self.schedule, get_args(Schedule)),
+        ):
+            if value not in choices:
+                raise ArgumentError(f"`{name}` must be one of {', '.join(choices)}, got {value!r}.")
+        for name, value in (("steps", self.steps), ("check_every", self.check_every), ("patience", self.patience)):
+            if value is not None and value < 1:
+                raise ArgumentError(f"`{name}` must be at least 1, got {value}.")
+        if self.batch not in (None, "all") and (isinstance(self.batch, str) or self.batch < 1):
+            raise ArgumentError(f"`batch` must be at least 1, or 'all', got {self.batch!r}.")
+        if self.lr is not None and not 0 < self.lr < math.inf:
+            raise ArgumentError(f"`lr` must be above 0, got {self.lr}.")
+        if not 0 <= self.weight_decay < math.inf:
+            raise ArgumentError(f"`weight_decay` must be at least 0, got {self.weight_decay}.")
+        if not 0 <= self.holdout < 1:
+            raise ArgumentError(f"`holdout` must lie in [0, 1), got {self.holdout}.")
+        if self.optimizer == "lbfgs" and isinstance(self.batch, int):
+            raise ArgumentError(f"`batch` must be 'all' with `optimizer` 'lbfgs', got {self.batch}. Use 'adam'.")
+        if self.patience is not None and self.batch_size is not None and not self.holdout:
+            raise ArgumentError(
+                "`patience` with mini-batches needs a held-out part. Set `holdout`, say to 0.2, or `batch` to 'all'."
+            )
+
+    @property
+    def batch_size(self) -> int | None:
+        """Number of terms in a mini-batch; None takes all."""
+        if self.batch is None:
+            return None if self.optimizer == "lbfgs" else 256
+        return None if isinstance(self.batch, str) else self.batch

@@ -1,0 +1,219 @@
+"""Losses cut into terms: what a mini-batch chooses from, prepared once before the first step of a fit."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeVar, cast
+
+import torch
+from torch import Tensor, nn
+
+from diffsim.data.trajectory import Trajectory
+from diffsim.errors import ArgumentError
+from diffsim.fields.base import VectorField
+from diffsim.integrate.odeint import odeint
+from diffsim.integrate.solver import Solver
+
+__all__ = ["DerivativeTerms", "LossTerms", "RunTerms", "WindowTerms", "depends_on_time"]
+
+_Group = TypeVar("_Group")
+
+
+class LossTerms(ABC):
+    """A loss over prepared data, a mean of equal terms.
+
+    Attributes:
+        n: Number of terms.
+        parameters: What is fitted beside the field, such as free initial states.
+    """
+
+    n: int
+    parameters: tuple[nn.Parameter, ...] = ()
+
+    @abstractmethod
+    def __call__(self, field: VectorField, index: Tensor | None = None) -> Tensor:
+        """The mean over the terms of an index, shape [batch], or over all of them; a scalar."""
+
+
+class RunTerms(LossTerms):
+    """A user's own loss function; its terms are the runs."""
+
+    def __init__(
+        self, function: Callable[[VectorField, Trajectory, Solver], Tensor], data: Trajectory, solver: Solver
+    ) -> None:
+        self.n = data.n
+        self._function, self._data, self._solver = function, data, solver
+
+    def __call__(self, field: VectorField, index: Tensor | None = None) -> Tensor:
+        data = self._data if index is None else self._data[index.to(self._data.device)]
+        return self._function(field, data, self._solver)
+
+
+@dataclass(frozen=True, slots=True)
+class _Samples:
+    """Samples at which the field can be evaluated together: t [], y and dy [s, n, d]."""
+
+    t: Tensor
+    y: Tensor
+    dy: Tensor
+
+
+class DerivativeTerms(LossTerms):
+    """The squared error of the field's derivatives; its terms are the samples.
+
+    Args:
+        field: The field to be fitted; tells dtype, device and whether it depends on time.
+        data: Runs with derivatives.
+    """
+
+    def __init__(self, field: VectorField, data: Trajectory) -> None:
+        assert data.dy is not None
+        self.n = len(data.t) * data.n
+        self._n_runs = data.n
+        like = _like(field, data)
+        self._groups = [
+            _Samples(t[0].to(like), data.y[rows].detach().to(like), data.dy[rows].detach().to(like))
+            for t, rows in _stretches(data.t, 1, 1, timeless=not depends_on_time(field, data))
+        ]
+
+    def __call__(self, field: VectorField, index: Tensor | None = None) -> Tensor:
+        if index is None:
+            # The runs keep their dimension: constants of shape [n, k] broadcast with them.
+            parts = [(field(g.t, g.y) - g.dy).flatten() for g in self._groups]
+        else:
+            parts = [
+                (field(g.t, g.y.flatten(0, 1)[i]) - g.dy.flatten(0, 1)[i]).flatten()
+                for g, i in _pick(self._groups, [g.y.shape[0] * self._n_runs for g in self._groups], index)
+            ]
+        return torch.cat(parts).square().mean()
+
+
+@dataclass(frozen=True, slots=True)
+class _Windows:
+    """Windows that can be solved together: t [L], y [L, w, n, d], first states [w, n, d]."""
+
+    t: Tensor
+    y: Tensor
+    start: Tensor
+
+
+class WindowTerms(LossTerms):
+    """The squared error of solutions over windows of the runs; its terms are the windows.
+
+    Args:
+        field: The field to be fitted; tells dtype, device and whether it depends on time.
+        data: Runs.
+        solver: Solves the windows.
+        length: Samples in a window.
+        stride: Samples from the start of one window to the start of the next.
+        free: Whether the first states are fitted too, starting from the samples; they then count in the error.
+        noise: Standard deviation of the samples, shape [] or [d]: errors are measured in units of it.
+    """
+
+    def __init__(
+        self,
+        field: VectorField,
+        data: Trajectory,
+        solver: Solver,
+        length: int,
+        stride: int,
+        *,
+        free: bool,
+        noise: Tensor,
+    ) -> None:
+        like = _like(field, data)
+        self._solver, self._free, self._noise = solver, free, noise.to(like)
+        self._groups: list[_Windows] = []
+        for t, rows in _stretches(data.t, length, stride, timeless=not depends_on_time(field, data)):
+            within = torch.arange(len(t), device=rows.device)[:, None]
+            y = data.y[rows + within].detach().to(like)  # [L, w, n, d]
+            start = nn.Parameter(y[0].clone()) if free else y[0]
+            self._groups.append(_Windows(t.to(like), y, start))
+        self._sizes = [g.y.shape[1] * g.y.shape[2] for g in self._groups]
+        self.n = sum(self._sizes)
+        self.parameters = tuple(g.start for g in self._groups if isinstance(g.start, nn.Parameter))
+
+    def __call__(self, field: VectorField, index: Tensor | None = None) -> Tensor:
+        if index is None:
+            parts = [self._error(field, g.t, g.start, g.y) for g in self._groups]
+        else:
+            parts = [
+                self._error(field, g.t, g.start.flatten(0, 1)[i], g.y.flatten(1, 2)[:, i])
+                for g, i in _pick(self._groups, self._sizes, index)
+            ]
+        return torch.cat(parts).square().mean()
+
+    def _error(self, field: VectorField, t: Tensor, start: Tensor, y: Tensor) -> Tensor:
+        # A fixed first state is its sample: no error there.
+        first = 0 if self._free else 1
+        return ((odeint(field, start, t, self._solver)[first:] - y[first:]) / self._noise).flatten()
+
+
+def depends_on_time(field: VectorField, data: Trajectory) -> bool:
+    """Whether the field's derivative depends on time: through the graph, or by its values at times of the data.
+
+    Raises:
+        ArgumentError: The field cannot be evaluated on the states, or does not return their shape.
+    """
+    like = _like(field, data)
+    times, y0 = data.t.to(like), data.y0.detach().to(like)
+    t = times[0].clone().requires_grad_(True)
+    try:
+        with torch.enable_grad():
+            dy = field(t, y0)
+    except RuntimeError as error:
+        raise ArgumentError(
+            f"`field` could not be evaluated on the states of `data`, shape {list(y0.shape)}: {error}. "
+            "Give it the dimension of the data."
+        ) from error
+    if dy.shape != y0.shape:
+        raise ArgumentError(
+            f"`field` must map states [..., {data.d}] to derivatives of the same shape; "
+            f"it maps {list(y0.shape)} to {list(dy.shape)}."
+        )
+    if dy.requires_grad:
+        slope = cast("Tensor | None", torch.autograd.grad(dy.sum(), t, allow_unused=True)[0])
+        if slope is not None:
+            return True
+    probes = times[torch.linspace(0, len(times) - 1, min(len(times), 64), device=times.device).long()]
+    with torch.no_grad():
+        first = field(times[0], y0)
+        return any(not torch.equal(field(probe, y0), first) for probe in probes[1:])
+
+
+def _like(field: VectorField, data: Trajectory) -> Tensor:
+    """The data take the dtype and the device of the field's first weight."""
+    return next((p.detach() for p in field.parameters() if p.requires_grad), data.y.detach())
+
+
+def _stretches(t: Tensor, length: int, stride: int, *, timeless: bool) -> list[tuple[Tensor, Tensor]]:
+    """Stretches of samples, grouped by what one solve can cover: the times of a stretch, and the rows of its starts.
+
+    Stretches of a group have the same times, or, for a field that does not depend on time, the same spacings:
+    then there are few groups even if the times have gaps. A shorter last stretch takes the samples left over.
+    """
+    starts = torch.arange(0, len(t) - length + 1, stride, device=t.device)
+    times = t[starts[:, None] + torch.arange(length, device=t.device)]
+    if timeless:
+        times = times - times[:, :1]
+    # Spacings that differ by rounding only are the same.
+    grain = 1e-3 * t.diff().abs().min() if len(t) > 1 else torch.ones_like(t[0])
+    _, group = torch.unique((times / grain).round(), dim=0, return_inverse=True)
+    stretches = [(times[group == g][0], starts[group == g]) for g in range(int(group.max()) + 1)]
+    rest = int(starts[-1]) + stride
+    if int(starts[-1]) + length < len(t) and len(t) - rest >= 2:
+        tail = t[rest:]
+        stretches.append((tail - tail[0] if timeless else tail, torch.tensor([rest], device=t.device)))
+    return stretches
+
+
+def _pick(groups: Sequence[_Group], sizes: Sequence[int], index: Tensor) -> list[tuple[_Group, Tensor]]:
+    """The groups that an index over all their members touches, each with the indices of its own members."""
+    picked: list[tuple[_Group, Tensor]] = []
+    first = 0
+    for group, size in zip(groups, sizes, strict=True):
+        own = index if len(groups) == 1 else index[(index >= first) & (index < first + size)]
+        if len(own):
+            picked.append((group, own - first))
+        first += size
+    return picked
