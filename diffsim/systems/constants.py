@@ -8,7 +8,15 @@ from torch import Tensor, nn
 
 from diffsim.errors import ArgumentError, ArgumentTypeError
 
-__all__ = ["Constant", "components", "match", "register_constants", "register_nonnegative", "register_positive"]
+__all__ = [
+    "Constant",
+    "check_size",
+    "components",
+    "match",
+    "register_constants",
+    "register_nonnegative",
+    "register_positive",
+]
 
 Constant: TypeAlias = float | Tensor
 """A number or a tensor that broadcasts with one component of the state: shape [], or [n, 1] for one value a state."""
@@ -73,27 +81,44 @@ def match(like: Tensor, **constants: Tensor) -> list[Tensor]:
     Raises:
         ArgumentError: A constant's shape would change the shape of the state.
     """
+    matched: list[Tensor] = []
     for name, value in constants.items():
-        pairs = zip(reversed(value.shape), reversed(like.shape), strict=False)
-        if value.ndim > like.ndim or any(ours not in (1, theirs) for ours, theirs in pairs):
-            raise ArgumentError(
-                f"`{name}` must have shape [] or [n, 1], one row a state, got {list(value.shape)} "
-                f"with states of batch shape {list(like.shape[:-1])}. Pass {name}[:, None] for one value a state."
-            )
-    return [value.to(like) for value in constants.values()]
+        if value.ndim:
+            pairs = zip(reversed(value.shape), reversed(like.shape), strict=False)
+            if value.ndim > like.ndim or any(ours not in (1, theirs) for ours, theirs in pairs):
+                raise ArgumentError(
+                    f"`{name}` must have shape [] or [n, 1], one row a state, got {list(value.shape)} "
+                    f"with states of batch shape {list(like.shape[:-1])}. Pass {name}[:, None] for one value a state."
+                )
+        matched.append(value.to(like))
+    return matched
 
 
-def components(y: Tensor, n: int, names: str) -> tuple[Tensor, ...]:
-    """The n components of a state, each of shape [..., 1].
+def check_size(y: Tensor, n: int, what: str) -> None:
+    """Checks the last dimension of a state, or of its positions or momenta.
 
     Args:
         y: Shape [..., n].
         n: Number of components.
-        names: What the components are, for the message.
+        what: What the components are, for the message.
 
     Raises:
         ArgumentError: The last dimension is not n.
     """
     if y.ndim == 0 or y.shape[-1] != n:
-        raise ArgumentError(f"The state must have shape [..., {n}] ({names}), got {list(y.shape)}.")
+        raise ArgumentError(f"The {what} must have shape [..., {n}], got {list(y.shape)}.")
+
+
+def components(y: Tensor, n: int, what: str) -> tuple[Tensor, ...]:
+    """The n components of a state, each of shape [..., 1].
+
+    Args:
+        y: Shape [..., n].
+        n: Number of components.
+        what: What the components are, for the message.
+
+    Raises:
+        ArgumentError: The last dimension is not n.
+    """
+    check_size(y, n, what)
     return y.split(1, dim=-1)

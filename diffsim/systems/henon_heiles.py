@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from diffsim.fields.hamiltonian import Separable
-from diffsim.systems.constants import Constant, components, match, register_constants
+from diffsim.systems.constants import Constant, check_size, components, match, register_constants
 
 __all__ = ["HenonHeiles"]
 
@@ -32,20 +32,20 @@ class HenonHeiles(Separable):
         register_constants(self, coupling=coupling)
 
     def kinetic(self, p: Tensor) -> Tensor:
-        components(p, 2, "two momenta")
+        check_size(p, 2, "momenta (second half of the state)")
         return p.square().sum(-1) / 2
 
     def potential(self, q: Tensor) -> Tensor:
-        x, y = components(q, 2, "two positions")
+        x, y = components(q, 2, "positions (first half of the state)")
         (coupling,) = match(x, coupling=self.coupling)
         x2, y2 = x.square(), y.square()
         return ((x2 + y2) / 2 + coupling * y * (x2 - y2 / 3)).sum(-1)
 
     def velocity(self, p: Tensor) -> Tensor:
-        components(p, 2, "two momenta")
+        check_size(p, 2, "momenta (second half of the state)")
         return p
 
     def force(self, q: Tensor) -> Tensor:
-        x, y = components(q, 2, "two positions")
+        x, y = components(q, 2, "positions (first half of the state)")
         (coupling,) = match(x, coupling=self.coupling)
         return torch.cat([-x - 2 * coupling * x * y, -y - coupling * (x.square() - y.square())], dim=-1)

@@ -7,6 +7,7 @@ from diffsim.fields.base import VectorField
 from diffsim.fields.hamiltonian import Separable
 from diffsim.systems.constants import (
     Constant,
+    check_size,
     components,
     match,
     register_constants,
@@ -96,20 +97,20 @@ class Pendulum(Separable):
         return (self.velocity(p) * p / 2).sum(-1)
 
     def potential(self, q: Tensor) -> Tensor:
-        components(q, 1, "one angle")
+        check_size(q, 1, "angle (first half of the state)")
         mass, length, gravity = match(q, mass=self.mass, length=self.length, gravity=self.gravity)
         # 2 sin^2(q/2) = 1 - cos q, without the cancellation near rest.
         return (2 * mass * gravity * length * torch.sin(q / 2).square()).sum(-1)
 
     def velocity(self, p: Tensor) -> Tensor:
-        components(p, 1, "one angular momentum")
+        check_size(p, 1, "angular momentum (second half of the state)")
         mass, length = match(p, mass=self.mass, length=self.length)
         return p / (mass * length.square())
 
     def force(self, q: Tensor) -> Tensor:
-        components(q, 1, "one angle")
+        check_size(q, 1, "angle (first half of the state)")
         mass, length, gravity = match(q, mass=self.mass, length=self.length, gravity=self.gravity)
-        return -mass * gravity * length * torch.sin(q)
+        return -(mass * gravity * length) * torch.sin(q)
 
 
 class DoubleWell(Separable):
@@ -145,17 +146,17 @@ class DoubleWell(Separable):
         return (self.velocity(p) * p / 2).sum(-1)
 
     def potential(self, q: Tensor) -> Tensor:
-        components(q, 1, "one position")
+        check_size(q, 1, "position (first half of the state)")
         barrier, width = match(q, barrier=self.barrier, width=self.width)
         return (barrier * ((q / width).square() - 1).square()).sum(-1)
 
     def velocity(self, p: Tensor) -> Tensor:
-        components(p, 1, "one momentum")
+        check_size(p, 1, "momentum (second half of the state)")
         (mass,) = match(p, mass=self.mass)
         return p / mass
 
     def force(self, q: Tensor) -> Tensor:
-        components(q, 1, "one position")
+        check_size(q, 1, "position (first half of the state)")
         barrier, width = match(q, barrier=self.barrier, width=self.width)
         scaled = q / width
         return -4 * barrier / width * scaled * (scaled.square() - 1)
@@ -186,21 +187,21 @@ class Duffing(Separable):
         register_constants(self, linear=linear, cubic=cubic)
 
     def kinetic(self, p: Tensor) -> Tensor:
-        components(p, 1, "one momentum")
+        check_size(p, 1, "momentum (second half of the state)")
         return p.square().sum(-1) / 2
 
     def potential(self, q: Tensor) -> Tensor:
-        components(q, 1, "one position")
+        check_size(q, 1, "position (first half of the state)")
         linear, cubic = match(q, linear=self.linear, cubic=self.cubic)
         square = q.square()
         return (square * (linear / 2 + cubic / 4 * square)).sum(-1)
 
     def velocity(self, p: Tensor) -> Tensor:
-        components(p, 1, "one momentum")
+        check_size(p, 1, "momentum (second half of the state)")
         return p
 
     def force(self, q: Tensor) -> Tensor:
-        components(q, 1, "one position")
+        check_size(q, 1, "position (first half of the state)")
         linear, cubic = match(q, linear=self.linear, cubic=self.cubic)
         return -q * (linear + cubic * q.square())
 
@@ -249,7 +250,7 @@ class ForcedDuffing(VectorField):
         register_constants(self, amplitude=amplitude, frequency=frequency, phase=phase)
 
     def forward(self, t: Tensor, y: Tensor) -> Tensor:
-        q, v = components(y, 2, "position, velocity")
+        q, v = components(y, 2, "state (position, velocity)")
         damping, amplitude, frequency, phase = match(
             q, damping=self.damping, amplitude=self.amplitude, frequency=self.frequency, phase=self.phase
         )
@@ -280,6 +281,6 @@ class VanDerPol(VectorField):
         register_nonnegative(self, mu=mu)
 
     def forward(self, t: Tensor, y: Tensor) -> Tensor:
-        x, v = components(y, 2, "x, its velocity")
+        x, v = components(y, 2, "state (x, x')")
         (mu,) = match(x, mu=self.mu)
         return torch.cat([v, mu * (1 - x.square()) * v - x], dim=-1)
