@@ -1,13 +1,13 @@
 """Evaluation of a simulator at the trials of a round: here, or on an executor; failures become results."""
 
 import os
-import pickle
 import socket
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, replace
+from multiprocessing.reduction import ForkingPickler
 from types import TracebackType
 from typing import Protocol
 
@@ -123,7 +123,7 @@ class Workers:
         self._executor = self._make() if self._make else executor
         if isinstance(self._executor, ProcessPoolExecutor):
             try:
-                pickle.dumps(simulator)
+                ForkingPickler.dumps(simulator)
             except Exception as error:
                 self.close()
                 raise ArgumentError(

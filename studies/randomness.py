@@ -43,11 +43,13 @@ def isolated(generator: torch.Generator) -> Generator[None]:
         ...     assert torch.equal(first, torch.rand(1))
     """
     seed = int(torch.randint(2**63 - 1, (), generator=generator, device=generator.device))
-    devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else []
+    cuda = torch.cuda.is_initialized()
     numpy_state, python_state = np.random.get_state(legacy=False), random.getstate()
-    with torch.random.fork_rng(devices=devices):
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count()) if cuda else []):
         try:
-            torch.manual_seed(seed)
+            torch.default_generator.manual_seed(seed)
+            if cuda:
+                torch.cuda.manual_seed_all(seed)
             np.random.seed(seed % 2**32)
             random.seed(seed)
             yield

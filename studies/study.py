@@ -8,9 +8,9 @@ import platform
 import re
 import threading
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from typing import cast
@@ -25,8 +25,8 @@ from studies.history import History, Trial
 from studies.progress import Progress
 from studies.randomness import isolated, key_generator, key_seed
 from studies.space import Space
-from studies.storage import open_storage
 from studies.storage.base import Result, RoundRecord, Storage, StudyRecord, settled
+from studies.storage.resolve import open_storage
 from studies.strategies.base import Optimiser, Strategy, checked
 
 __all__ = ["Round", "Study"]
@@ -98,7 +98,8 @@ class Study:
         self._lock = threading.Lock()
         self._rounds: list[RoundRecord] = []
         self._results: dict[int, Result] = {}
-        self._trials: dict[int, tuple[Result | None, Trial]] = {}
+        self._closed: list[Trial] = []  # those of the first rounds, as far as they are told whole
+        self._n_closed = 0
         self._create()
 
     def __repr__(self) -> str:
@@ -111,10 +112,13 @@ class Study:
         """All trials so far, those of other processes included."""
         self._read()
         with self._lock:
-            told = settled(self._results.values())
-            rounds = list(self._rounds)
-            trials = tuple(self._trial(round, number, told.get(number)) for round in rounds for number in round.trials)
-        return History(self.space, trials, tuple(round.info for round in rounds))
+            trials = [*self._closed, *self._open_trials()]
+            for round in self._rounds[self._n_closed :]:
+                if any(number not in self._results for number in round.trials):
+                    break
+                self._closed += trials[round.first : round.trials.stop]
+                self._n_closed += 1
+            return History(self.space, tuple(trials), tuple(round.info for round in self._rounds))
 
     def ask(self, n: int = 1) -> Round:
         """Proposes a round of n trials; the strategy sees trials that are still pending as such.
@@ -152,8 +156,8 @@ class Study:
         """
         numbers = self._numbers(trials)
         rows = as_outcome(outcome, len(numbers))
-        outcomes = (result.outcome for result in settled(self._results.values()).values())
-        shape = next((outcome.shape for outcome in outcomes if outcome is not None), rows.shape[1:])
+        complete = (trial.outcome for trial in self.history.trials if trial.outcome is not None)
+        shape = next((tuple(outcome.shape) for outcome in complete), rows.shape[1:])
         if rows.shape[1:] != shape:
             raise ArgumentError(f"`outcome` must have shape {[len(rows), *shape]}, got {list(rows.shape)}.")
         self.storage.add_results(self.name, as_results(numbers, rows))
@@ -277,27 +281,22 @@ class Study:
             new = self.storage.results(self.name, start=len(self._results))
             self._results.update((result.trial, result) for result in new)
 
-    def _trial(self, round: RoundRecord, number: int, result: Result | None) -> Trial:
-        if number in self._trials and self._trials[number][0] is result:
-            return self._trials[number][1]
-        trial = Trial(number, round.number, torch.tensor(round.theta[number - round.first]))
-        if result is not None:
-            trial = replace(
-                trial,
-                state="failed" if result.outcome is None else "complete",
-                outcome=None if result.outcome is None else torch.tensor(result.outcome),
-                error=result.error,
-                started=result.started,
-                seconds=result.seconds,
-                host=result.host,
-            )
-        self._trials[number] = (result, trial)
-        return trial
+    def _open_trials(self) -> Iterator[Trial]:
+        rounds = self._rounds[self._n_closed :]
+        results = (self._results[number] for round in rounds for number in round.trials if number in self._results)
+        told = settled(results, self._shape)
+        for round in rounds:
+            for number, theta in zip(round.trials, round.theta, strict=True):
+                yield _trial(round.number, number, torch.tensor(theta), told.get(number))
+
+    @property
+    def _shape(self) -> tuple[int, ...] | None:
+        return next((tuple(trial.outcome.shape) for trial in self._closed if trial.outcome is not None), None)
 
     def _jobs(self, vectorized: bool) -> list[Job]:
         """The calls that complete the first round with trials that are not told."""
         self._read()
-        for round in self._rounds:
+        for round in self._rounds[self._n_closed :]:
             left = [trial for trial in round.trials if trial not in self._results]
             seed = functools.partial(key_seed, self.seed, round.number, "simulate")
             if left and vectorized:
@@ -324,6 +323,15 @@ class Study:
         if len(set(numbers)) < len(numbers):
             raise ArgumentError(f"`trials` must differ, got {numbers}. Tell each trial once.")
         return numbers
+
+
+def _trial(round: int, number: int, theta: Tensor, result: Result | None) -> Trial:
+    if result is None:
+        return Trial(number, round, theta)
+    when = (result.started, result.seconds, result.host)
+    if result.outcome is None:
+        return Trial(number, round, theta, "failed", None, result.error, *when)
+    return Trial(number, round, theta, "complete", torch.tensor(result.outcome), None, *when)
 
 
 def _streak(failures: list[Result] | None, results: Sequence[Result]) -> list[Result] | None:

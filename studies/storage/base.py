@@ -115,13 +115,16 @@ class Storage(Protocol):
         ...
 
 
-def settled(results: Iterable[Result]) -> dict[int, Result]:
-    """Results by trial number, in order; those whose outcome has another shape than the first's count as failed.
+def settled(results: Iterable[Result], shape: tuple[int, ...] | None = None) -> dict[int, Result]:
+    """Results by trial number, in order; those whose outcome has another shape count as failed.
 
     It is done on reading: which of two trials told at the same time came first must not depend on chance.
+
+    Args:
+        results: In any order.
+        shape: The outcome's shape; None is that of the first trial that has one.
     """
     settled: dict[int, Result] = {}
-    shape: tuple[int, ...] | None = None
     for result in sorted(results, key=lambda result: result.trial):
         if result.outcome is not None:
             shape = result.outcome.shape if shape is None else shape
