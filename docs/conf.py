@@ -24,6 +24,7 @@ extensions = [
 exclude_patterns = ["_build"]
 templates_path = ["_templates"]
 default_role = "code"  # `name` in a docstring is code
+smartquotes = False  # a shape [..., d] stays as it is
 
 autosummary_generate = True
 autodoc_member_order = "bysource"
