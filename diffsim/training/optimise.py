@@ -63,19 +63,25 @@ class _Fit:
         cause: IntegrationError | None = None
         try:
             loss = self.loss(index)
+            value = float(loss.detach())
+            if math.isfinite(value):
+                self._penalised(loss).backward()
         except IntegrationError as error:
-            loss, cause = torch.tensor(math.nan), error
-        value = float(loss.detach())
+            loss, value, cause = torch.tensor(math.nan), math.nan, error
         if not math.isfinite(value):
             return self._not_finite(value, step, cause)
         self.losses.append(value)
-        if training.optimizer == "lbfgs" and training.weight_decay:
-            loss = loss + 0.5 * training.weight_decay * sum(weight.square().sum() for weight in self.weights)
-        loss.backward()
         self._copy(self.finite)
         self._judge(step, value)
         self.show(step + 1, value)
         return loss.detach()
+
+    def _penalised(self, loss: Tensor) -> Tensor:
+        """With Adam the optimiser adds the weight decay itself."""
+        decay = self.training.weight_decay
+        if self.training.optimizer != "lbfgs" or not decay:
+            return loss
+        return loss + 0.5 * decay * torch.stack([weight.square().sum() for weight in self.weights]).sum()
 
     def close(self) -> None:
         """Judge the weights after the last update, and give the parameters their best values."""
@@ -86,8 +92,10 @@ class _Fit:
                 self.best_step, self.best_loss = len(self.losses), value
             else:
                 self._restore(self.best)
-        else:
+        elif all(bool(parameter.isfinite().all()) for parameter in self.parameters):
             self.best_step, self.best_loss = len(self.losses), self.losses[-1]
+        else:
+            self._not_finite(math.nan, len(self.losses), None)
 
     def _value(self) -> float:
         try:
