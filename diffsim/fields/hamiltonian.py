@@ -15,7 +15,8 @@ __all__ = ["Hamiltonian", "HamiltonianField", "Separable", "SeparableHamiltonian
 def _gradient(energy: Callable[[Tensor], Tensor], y: Tensor) -> Tensor:
     create_graph = torch.is_grad_enabled()
     with torch.enable_grad():
-        y = y if y.requires_grad else y.detach().requires_grad_(True)
+        # Without a graph y may be a view that only looks as if it required a gradient.
+        y = y if create_graph and y.requires_grad else y.detach().requires_grad_(True)
         # Each state of a batch has its own energy: the gradient of the sum holds all of them.
         (gradient,) = torch.autograd.grad(energy(y).sum(), y, create_graph=create_graph)
     return gradient

@@ -1,0 +1,49 @@
+"""The constants of a field: the tensors that receive a gradient, and the search for ones hidden from the solver."""
+
+from collections.abc import Sequence
+from itertools import chain
+from typing import Any
+
+from torch import Tensor, nn
+
+from diffsim.errors import IntegrationError
+
+__all__ = ["check_unchanged", "constants", "hidden_leaves"]
+
+
+def constants(field: nn.Module) -> tuple[Tensor, ...]:
+    """Every parameter and buffer of a field that requires a gradient."""
+    return tuple(c for c in chain(field.parameters(), field.buffers()) if c.requires_grad)
+
+
+def check_unchanged(field: nn.Module, before: Sequence[Tensor]) -> None:
+    """Refuses to replay a field whose constants were replaced after the solve.
+
+    Raises:
+        IntegrationError: A parameter or buffer is no longer the tensor that it was.
+    """
+    now = constants(field)
+    if len(now) != len(before) or any(a is not b for a, b in zip(now, before, strict=True)):
+        raise IntegrationError(
+            "A parameter or buffer of the field was replaced between the solve and its gradient. "
+            "Take the gradient first, or solve again after the change."
+        )
+
+
+def hidden_leaves(output: Tensor, known: Sequence[Tensor]) -> list[Tensor]:
+    """Tensors requiring a gradient on which `output` depends other than through the known ones."""
+    edges = {(c.grad_fn, c.output_nr) for c in known if c.grad_fn is not None}
+    leaves = {id(c) for c in known}
+    hidden: list[Tensor] = []
+    stack: list[tuple[Any, int]] = [(output.grad_fn, output.output_nr)]
+    seen: set[Any] = set()
+    while stack:
+        node, number = stack.pop()
+        if node is None or (node, number) in edges or node in seen:
+            continue
+        seen.add(node)
+        leaf = getattr(node, "variable", None)
+        if leaf is not None and id(leaf) not in leaves:
+            hidden.append(leaf)
+        stack.extend(node.next_functions)
+    return hidden
