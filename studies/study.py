@@ -2,18 +2,10 @@
 
 import contextlib
 import functools
-import json
 import os
-import platform
-import re
-import threading
-import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
-from typing import cast
 
 import torch
 from torch import Tensor
@@ -21,11 +13,13 @@ from torch import Tensor
 from diffsim.errors import ArgumentError, ArgumentTypeError
 from studies.errors import ConflictError, StudyError
 from studies.evaluate import Job, Simulator, Workers, as_outcome, as_results
-from studies.history import History, Trial
+from studies.history import History
+from studies.ledger import Ledger
 from studies.progress import Progress
 from studies.randomness import isolated, key_generator, key_seed
+from studies.record import check_resumed, make_record, strategy_repr
 from studies.space import Space
-from studies.storage.base import Result, RoundRecord, Storage, StudyRecord, settled
+from studies.storage.base import Result, RoundRecord, Storage
 from studies.storage.resolve import open_storage
 from studies.strategies.base import Optimiser, Strategy, checked
 
@@ -95,12 +89,9 @@ class Study:
             raise ArgumentError(f"`name` must be a string that is not empty, got {name!r}.")
         self.space, self.strategy, self.seed, self.name = space, strategy, seed, name
         self.storage = open_storage(storage)
-        self._lock = threading.Lock()
-        self._rounds: list[RoundRecord] = []
-        self._results: dict[int, Result] = {}
-        self._closed: list[Trial] = []  # those of the first rounds, as far as they are told whole
-        self._n_closed = 0
-        self._create()
+        record = make_record(name, space, strategy, seed)
+        check_resumed(self.storage.create(record), record)
+        self._ledger = Ledger(self.storage, name)
 
     def __repr__(self) -> str:
         return (
@@ -110,15 +101,8 @@ class Study:
     @property
     def history(self) -> History:
         """All trials so far, those of other processes included."""
-        self._read()
-        with self._lock:
-            trials = [*self._closed, *self._open_trials()]
-            for round in self._rounds[self._n_closed :]:
-                if any(number not in self._results for number in round.trials):
-                    break
-                self._closed += trials[round.first : round.trials.stop]
-                self._n_closed += 1
-            return History(self.space, tuple(trials), tuple(round.info for round in self._rounds))
+        self._ledger.read()
+        return self._ledger.history(self.space)
 
     def ask(self, n: int = 1) -> Round:
         """Proposes a round of n trials; the strategy sees trials that are still pending as such.
@@ -135,14 +119,14 @@ class Study:
             with isolated(key_generator(self.seed, number, "propose", 1)):
                 proposal = self.strategy.propose(history, n, generator)
             theta, info = checked(proposal, self.space, n)
-            round = RoundRecord(number, len(history.trials), theta.numpy(), info, _repr(self.strategy))
+            round = RoundRecord(number, len(history.trials), theta.numpy(), info, strategy_repr(self.strategy))
             try:
                 self.storage.add_round(self.name, round)
             except ConflictError:
                 continue  # another process asked meanwhile: propose again, knowing its round
             return Round(number, tuple(round.trials), theta.clone())
 
-    def tell(self, trials: "Round | int | Sequence[int]", outcome: object) -> None:
+    def tell(self, trials: Round | int | Sequence[int], outcome: object) -> None:
         """Records outcomes; rows that are not finite are recorded as failed trials.
 
         Args:
@@ -162,7 +146,7 @@ class Study:
             raise ArgumentError(f"`outcome` must have shape {[len(rows), *shape]}, got {list(rows.shape)}.")
         self.storage.add_results(self.name, as_results(numbers, rows))
 
-    def fail(self, trials: "Round | int | Sequence[int]", error: str) -> None:
+    def fail(self, trials: Round | int | Sequence[int], error: str) -> None:
         """Records trials as failed.
 
         Args:
@@ -217,21 +201,22 @@ class Study:
         if not callable(simulator):
             raise ArgumentTypeError(f"`simulator` must be callable as simulator(theta, generator), got {simulator!r}.")
         failures: list[Result] | None = []  # those before the first success; None after it
+        ledger = self._ledger
         with Workers(executor, simulator) as workers, Progress(self.name, progress) as bar:
             while True:
-                if jobs := self._jobs(vectorized):
+                ledger.read()
+                if untold := ledger.untold():
                     # The workers seed the global generators for each job; threads would leave them seeded.
                     with isolated(torch.Generator()):
-                        for results in workers.run(jobs):
+                        for results in workers.run(self._jobs(*untold, vectorized)):
                             self._record(results)
                             failures = _streak(failures, results)
                             if failures and len(failures) >= max_failures:
                                 raise _all_failed(failures)
-                            bar.update(self._results.values())
+                            bar.update(ledger.results.values())
                     continue
-                n_trials, n_rounds = self._n_trials, len(self._rounds)
-                left = trials - n_trials if trials is not None else batch * (cast(int, rounds) - n_rounds)
-                bar.update(self._results.values(), total=n_trials + max(left, 0))
+                left = trials - ledger.n_trials if trials is not None else batch * ((rounds or 0) - len(ledger.rounds))
+                bar.update(ledger.results.values(), total=ledger.n_trials + max(left, 0))
                 if left <= 0:
                     break
                 self.ask(min(batch, left))
@@ -252,86 +237,31 @@ class Study:
         with isolated(key_generator(self.seed, history.n_rounds, "recommend")):
             return self.strategy.recommend(history)
 
-    @property
-    def _n_trials(self) -> int:
-        return self._rounds[-1].trials.stop if self._rounds else 0
-
-    def _create(self) -> None:
-        space = json.loads(json.dumps(self.space.describe()))
-        created = datetime.now(UTC).isoformat(timespec="seconds")
-        record = StudyRecord(self.name, space, _repr(self.strategy), self.seed, _versions(), created)
-        stored = self.storage.create(record)
-        for what, old, new in (("space", stored.space, space), ("seed", stored.seed, self.seed)):
-            if old != new:
-                raise StudyError(
-                    f"The study {self.name!r} in {self.storage!r} has the {what} {old}, got {new}. Pass the same "
-                    f"{what} to resume it, or another name to start a new study."
-                )
-        if stored.strategy != record.strategy:
-            warnings.warn(
-                f"The study {self.name!r} was made with the strategy {stored.strategy} and goes on with "
-                f"{record.strategy}; it will differ from an unbroken one.",
-                stacklevel=3,
-            )
-
-    def _read(self) -> None:
-        """Fetches what is new in the storage."""
-        with self._lock:
-            self._rounds += self.storage.rounds(self.name, start=len(self._rounds))
-            new = self.storage.results(self.name, start=len(self._results))
-            self._results.update((result.trial, result) for result in new)
-
-    def _open_trials(self) -> Iterator[Trial]:
-        rounds = self._rounds[self._n_closed :]
-        results = (self._results[number] for round in rounds for number in round.trials if number in self._results)
-        told = settled(results, self._shape)
-        for round in rounds:
-            for number, theta in zip(round.trials, round.theta, strict=True):
-                yield _trial(round.number, number, torch.tensor(theta), told.get(number))
-
-    @property
-    def _shape(self) -> tuple[int, ...] | None:
-        return next((tuple(trial.outcome.shape) for trial in self._closed if trial.outcome is not None), None)
-
-    def _jobs(self, vectorized: bool) -> list[Job]:
-        """The calls that complete the first round with trials that are not told."""
-        self._read()
-        for round in self._rounds[self._n_closed :]:
-            left = [trial for trial in round.trials if trial not in self._results]
-            seed = functools.partial(key_seed, self.seed, round.number, "simulate")
-            if left and vectorized:
-                return [Job(tuple(round.trials), round.theta, seed(round.first))]
-            if left:
-                return [Job((trial,), round.theta[[trial - round.first]], seed(trial)) for trial in left]
-        return []
+    def _jobs(self, round: RoundRecord, left: Sequence[int], vectorized: bool) -> list[Job]:
+        seed = functools.partial(key_seed, self.seed, round.number, "simulate")
+        if vectorized:
+            return [Job(tuple(round.trials), round.theta, seed(round.first))]
+        return [Job((trial,), round.theta[[trial - round.first]], seed(trial)) for trial in left]
 
     def _record(self, results: Sequence[Result]) -> None:
         """Appends the results of trials that nobody told meanwhile."""
-        self._read()
-        while left := [result for result in results if result.trial not in self._results]:
+        told = self._ledger.results
+        while left := [result for result in results if result.trial not in told]:
             with contextlib.suppress(ConflictError):
                 self.storage.add_results(self.name, left)
-            self._read()
+            self._ledger.read()
 
-    def _numbers(self, trials: "Round | int | Sequence[int]") -> list[int]:
+    def _numbers(self, trials: Round | int | Sequence[int]) -> list[int]:
         numbers = [trials] if isinstance(trials, int) else list(trials.trials if isinstance(trials, Round) else trials)
-        self._read()
-        if unknown := [number for number in numbers if not 0 <= number < self._n_trials]:
+        self._ledger.read()
+        n_trials = self._ledger.n_trials
+        if unknown := [number for number in numbers if not 0 <= number < n_trials]:
             raise ArgumentError(
-                f"`trials` holds {unknown}, which were not asked: there are {self._n_trials} trials. Ask first."
+                f"`trials` holds {unknown}, which were not asked: there are {n_trials} trials. Ask first."
             )
         if len(set(numbers)) < len(numbers):
             raise ArgumentError(f"`trials` must differ, got {numbers}. Tell each trial once.")
         return numbers
-
-
-def _trial(round: int, number: int, theta: Tensor, result: Result | None) -> Trial:
-    if result is None:
-        return Trial(number, round, theta)
-    when = (result.started, result.seconds, result.host)
-    if result.outcome is None:
-        return Trial(number, round, theta, "failed", None, result.error, *when)
-    return Trial(number, round, theta, "complete", torch.tensor(result.outcome), None, *when)
 
 
 def _streak(failures: list[Result] | None, results: Sequence[Result]) -> list[Result] | None:
@@ -347,18 +277,3 @@ def _all_failed(failures: Sequence[Result]) -> StudyError:
 def _check_count(name: str, count: object) -> None:
     if isinstance(count, bool) or not isinstance(count, int) or count < 1:
         raise ArgumentError(f"`{name}` must be a positive integer, got {count!r}.")
-
-
-def _repr(strategy: Strategy) -> str:
-    """The strategy's repr without memory addresses, which differ from process to process."""
-    return re.sub(r" at 0x[0-9a-fA-F]+", "", repr(strategy))
-
-
-def _versions() -> dict[str, str]:
-    versions = {"python": platform.python_version()}
-    for package in ("diffsim-studies", "torch", "botorch", "numpy"):
-        try:
-            versions[package] = version(package)
-        except PackageNotFoundError:
-            versions[package] = "not installed"
-    return versions

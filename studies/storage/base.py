@@ -106,12 +106,17 @@ class Storage(Protocol):
         """
         ...
 
-    def rounds(self, name: str, start: int = 0) -> list[RoundRecord]:
-        """The rounds from number `start` on, in order."""
-        ...
+    def read(self, name: str, n_rounds: int = 0, n_results: int = 0) -> tuple[list[RoundRecord], list[Result]]:
+        """What is new to a reader: one consistent view.
 
-    def results(self, name: str, start: int = 0) -> list[Result]:
-        """The results in the order they were told, without the first `start`."""
+        Args:
+            name: The study.
+            n_rounds: How many rounds the reader has; the following ones come back in order.
+            n_results: How many results the reader has; the following ones come back in the order they were told.
+
+        Raises:
+            StorageError: There is no such study.
+        """
         ...
 
 

@@ -1,5 +1,6 @@
 """A storage that lives as long as its process: the default of a study."""
 
+import itertools
 import threading
 from collections.abc import Sequence
 from typing import TypeVar
@@ -49,13 +50,10 @@ class MemoryStorage:
                 raise ConflictError(f"Trials {taken} of study {name!r} were told already. A trial is told once.")
             told.update(new)
 
-    def rounds(self, name: str, start: int = 0) -> list[RoundRecord]:
+    def read(self, name: str, n_rounds: int = 0, n_results: int = 0) -> tuple[list[RoundRecord], list[Result]]:
         with self._lock:
-            return self._of(self._rounds, name)[start:]
-
-    def results(self, name: str, start: int = 0) -> list[Result]:
-        with self._lock:
-            return list(self._of(self._results, name).values())[start:]
+            results = itertools.islice(self._of(self._results, name).values(), n_results, None)
+            return self._of(self._rounds, name)[n_rounds:], list(results)
 
     @staticmethod
     def _of(records: dict[str, T], name: str) -> T:
