@@ -1,6 +1,6 @@
 """The exceptions of `diffsim`: each derives from the built-in one that a reader expects."""
 
-__all__ = ["ArgumentError", "ArgumentTypeError", "IntegrationError", "TrainingError"]
+__all__ = ["ArgumentError", "ArgumentTypeError", "ContractError", "IntegrationError", "TrainingError"]
 
 
 class ArgumentError(ValueError):
@@ -9,6 +9,10 @@ class ArgumentError(ValueError):
 
 class ArgumentTypeError(TypeError):
     """An argument has the wrong type or dtype; the message names it, what was given and the mend."""
+
+
+class ContractError(AssertionError):
+    """A user's own class breaks a rule that the library relies on; the message names the rule."""
 
 
 class IntegrationError(RuntimeError):
