@@ -39,6 +39,8 @@ class NBody(Separable):
     gravitation: Tensor
     softening: Tensor
     incidence: Tensor
+    first: Tensor
+    second: Tensor
 
     def __init__(
         self,
@@ -61,7 +63,8 @@ class NBody(Separable):
         # Its transpose takes positions to q_i - q_j of each pair; it adds equal and opposite forces to the two bodies.
         incidence = torch.kron(eye[first] - eye[second], torch.eye(dimension, dtype=torch.float64))
         self.register_buffer("incidence", incidence, persistent=False)
-        self._first, self._second = first.tolist(), second.tolist()
+        self.register_buffer("first", first, persistent=False)
+        self.register_buffer("second", second, persistent=False)
 
     def _masses(self, x: Tensor) -> Tensor:
         size = self.n_bodies * self.dimension
@@ -79,7 +82,8 @@ class NBody(Separable):
         gravitation, softening = match(q[..., :1], gravitation=self.gravitation, softening=self.softening)
         displacement = (q @ self.incidence.to(q).T).unflatten(-1, (-1, self.dimension))
         distance = (displacement.square().sum(-1) + softening.square()).sqrt()
-        return gravitation * masses[..., self._first] * masses[..., self._second], displacement, distance
+        strength = gravitation * masses.index_select(-1, self.first) * masses.index_select(-1, self.second)
+        return strength, displacement, distance
 
     def kinetic(self, p: Tensor) -> Tensor:
         return (self.velocity(p) * p / 2).sum(-1)
@@ -89,7 +93,7 @@ class NBody(Separable):
         return -(strength / distance).sum(-1)
 
     def velocity(self, p: Tensor) -> Tensor:
-        return p / self._masses(p).repeat_interleave(self.dimension, dim=-1)
+        return (p.unflatten(-1, (-1, self.dimension)) / self._masses(p).unsqueeze(-1)).flatten(-2)
 
     def force(self, q: Tensor) -> Tensor:
         strength, displacement, distance = self._pairs(q)
