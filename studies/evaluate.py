@@ -4,7 +4,7 @@ import os
 import socket
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from multiprocessing.reduction import ForkingPickler
@@ -113,14 +113,14 @@ class Workers:
     """
 
     def __init__(self, executor: Executor | Callable[[], Executor] | None, simulator: Simulator) -> None:
-        if executor is not None and not isinstance(executor, Executor) and not callable(executor):
-            raise ArgumentTypeError(
-                f"`executor` must be a concurrent.futures.Executor, got {executor!r}. Pass ProcessPoolExecutor(4), "
-                "or a function that makes one."
-            )
         self.simulator = simulator
-        self._make = None if executor is None or isinstance(executor, Executor) else executor
-        self._executor = self._make() if self._make else executor
+        self._make = executor if callable(executor) and not isinstance(executor, Executor) else None
+        self._executor = executor if self._make is None else self._make()
+        if not isinstance(self._executor, Executor | None):
+            raise ArgumentTypeError(
+                f"`executor` must be a concurrent.futures.Executor or a function that makes one, got {executor!r}. "
+                "Pass ProcessPoolExecutor(4), say."
+            )
         if isinstance(self._executor, ProcessPoolExecutor):
             try:
                 ForkingPickler.dumps(simulator)
@@ -156,7 +156,7 @@ class Workers:
             self._executor = self._make()
             return self._executor.submit(run_job, self.simulator, job)
 
-    def run(self, jobs: Sequence[Job]) -> Iterator[list[Result]]:
+    def run(self, jobs: Sequence[Job]) -> Generator[list[Result]]:
         """Results of each job, as they come.
 
         A job that the executor lost (a killed worker, say) is tried once more, alone, and fails if lost again.

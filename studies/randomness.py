@@ -20,6 +20,7 @@ def key_seed(seed: int, round: int, stream: str, chunk: int = 0) -> int:
         stream: What the numbers are for: "propose", "simulate", "recommend".
         chunk: The part of the stream, such as a trial's number.
     """
+    # torch's CPU generator takes 32 bits of it: two of 10,000 trials share their numbers with a chance of 1 %.
     digest = hashlib.sha256(f"{seed}/{round}/{stream}/{chunk}".encode()).digest()
     return int.from_bytes(digest[:8], "little") >> 1
 

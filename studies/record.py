@@ -38,7 +38,7 @@ def check_resumed(stored: StudyRecord, now: StudyRecord) -> None:
         warnings.warn(
             f"The study {now.name!r} was made with the strategy {stored.strategy} and goes on with {now.strategy}; it "
             "will differ from an unbroken one.",
-            stacklevel=4,
+            stacklevel=3,
         )
 
 

@@ -207,8 +207,9 @@ class Study:
                 ledger.read()
                 if untold := ledger.untold():
                     # The workers seed the global generators for each job; threads would leave them seeded.
-                    with isolated(torch.Generator()):
-                        for results in workers.run(self._jobs(*untold, vectorized)):
+                    jobs = self._jobs(*untold, vectorized)
+                    with isolated(torch.Generator()), contextlib.closing(workers.run(jobs)) as finished:
+                        for results in finished:
                             self._record(results)
                             failures = _streak(failures, results)
                             if failures and len(failures) >= max_failures:

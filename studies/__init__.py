@@ -1,0 +1,70 @@
+"""Studies: choosing, running, recording and showing trials of a simulator. Names load when they are first used."""
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from studies.contracts import check_storage, check_strategy
+    from studies.errors import ConflictError, StorageError, StudyError
+    from studies.history import History, Proposal, Trial
+    from studies.randomness import isolated
+    from studies.space import Box, Pool, Space
+    from studies.storage.base import Storage
+    from studies.storage.memory import MemoryStorage
+    from studies.storage.sqlite import SQLiteStorage
+    from studies.strategies.base import Optimiser, Strategy
+    from studies.strategies.random import Random
+    from studies.strategies.sobol import Sobol
+    from studies.study import Round, Study
+
+__all__ = [
+    "Box",
+    "ConflictError",
+    "History",
+    "MemoryStorage",
+    "Optimiser",
+    "Pool",
+    "Proposal",
+    "Random",
+    "Round",
+    "SQLiteStorage",
+    "Sobol",
+    "Space",
+    "Storage",
+    "StorageError",
+    "Strategy",
+    "Study",
+    "StudyError",
+    "Trial",
+    "check_storage",
+    "check_strategy",
+    "isolated",
+]
+
+_MODULES = {
+    "studies.contracts": ("check_storage", "check_strategy"),
+    "studies.errors": ("ConflictError", "StorageError", "StudyError"),
+    "studies.history": ("History", "Proposal", "Trial"),
+    "studies.randomness": ("isolated",),
+    "studies.space": ("Box", "Pool", "Space"),
+    "studies.storage.base": ("Storage",),
+    "studies.storage.memory": ("MemoryStorage",),
+    "studies.storage.sqlite": ("SQLiteStorage",),
+    "studies.strategies.base": ("Optimiser", "Strategy"),
+    "studies.strategies.random": ("Random",),
+    "studies.strategies.sobol": ("Sobol",),
+    "studies.study": ("Round", "Study"),
+}
+_HOME = {name: module for module, names in _MODULES.items() for name in names}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(_HOME[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
