@@ -10,6 +10,7 @@ from torch import Tensor
 
 from diffsim.errors import ArgumentError, IntegrationError
 from diffsim.fields.base import VectorField
+from diffsim.fields.hamiltonian import Hamiltonian
 from diffsim.systems.initial_states import (
     NumpyRandom,
     numpy_random,
@@ -38,7 +39,7 @@ class HNNData:
         test: The runs of the test part.
     """
 
-    field: VectorField
+    field: Hamiltonian
     t: Tensor
     y_clean: Tensor
     y_noisy: Tensor
@@ -79,7 +80,7 @@ def _solve(field: VectorField, y0: Tensor, t: Tensor) -> Tensor:
 
 
 def _noisy_oscillator(
-    field: VectorField,
+    field: Hamiltonian,
     sample: Callable[[int, NumpyRandom], Tensor],
     t: Tensor,
     n: int,

@@ -101,6 +101,13 @@ class NBody(Separable):
         return -pull.flatten(-2) @ self.incidence.to(q)
 
 
+def _check_dimension(y: Tensor, dimension: int) -> None:
+    if dimension < 1 or y.ndim == 0 or y.shape[-1] % (2 * dimension):
+        raise ArgumentError(
+            f"`y` must have shape [..., 2 N `dimension`] with `dimension` {dimension}, got {list(y.shape)}."
+        )
+
+
 def bodies_first(y: Tensor, dimension: int = 2) -> Tensor:
     """States (x1, x2, ..., y1, y2, ..., vx1, vx2, ..., vy1, ...) in the order of `NBody`, (x1, y1, x2, y2, ...).
 
@@ -110,10 +117,14 @@ def bodies_first(y: Tensor, dimension: int = 2) -> Tensor:
         y: Shape [..., 2 N dimension].
         dimension: Of the space.
 
+    Raises:
+        ArgumentError: The size of the state is no multiple of 2 dimension.
+
     Example:
         >>> bodies_first(torch.tensor([1, 2, 10, 20, 3, 4, 30, 40]))
         tensor([ 1, 10,  2, 20,  3, 30,  4, 40])
     """
+    _check_dimension(y, dimension)
     return y.unflatten(-1, (2, dimension, -1)).transpose(-1, -2).flatten(-3)
 
 
@@ -123,7 +134,11 @@ def coordinates_first(y: Tensor, dimension: int = 2) -> Tensor:
     Args:
         y: Shape [..., 2 N dimension].
         dimension: Of the space.
+
+    Raises:
+        ArgumentError: The size of the state is no multiple of 2 dimension.
     """
+    _check_dimension(y, dimension)
     return y.unflatten(-1, (2, -1, dimension)).transpose(-1, -2).flatten(-3)
 
 

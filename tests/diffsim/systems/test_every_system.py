@@ -113,7 +113,9 @@ def test_a_separable_energy_is_the_sum_of_its_parts(system, size, constants):
         return
     q, p = states(4, size).chunk(2, dim=-1)
     torch.testing.assert_close(field.energy(torch.cat([q, p], dim=-1)), field.kinetic(p) + field.potential(q))
-    torch.testing.assert_close(field(NOW, torch.cat([q, p], dim=-1)), torch.cat([field.velocity(p), field.force(q)], -1))
+    torch.testing.assert_close(
+        field(NOW, torch.cat([q, p], dim=-1)), torch.cat([field.velocity(p), field.force(q)], -1)
+    )
 
 
 @every
