@@ -1,1 +1,1 @@
-"""What stands in for a simulator."""
+"""What stands in for a simulator: a distribution over its outcomes."""

@@ -189,6 +189,8 @@ def test_file_is_short(path):
 
 @pytest.mark.parametrize("path", LIBRARY, ids=relative)
 def test_public_names_are_listed_exist_and_have_docstrings(path):
+    if len(ast.parse(path.read_text()).body) == 1:
+        return  # nothing but its docstring
     module = importlib.import_module(module_name(path))
     listed = list(module.__all__)
     assert len(set(listed)) == len(listed)
