@@ -93,7 +93,7 @@ def show(
         rounds, results = storage.read(name)
         study = next(study for study in storage.studies() if study.name == name)
     told = settled(results)
-    console = Console(markup=False, highlight=False)
+    console = Console(markup=False, highlight=False, soft_wrap=True)
     console.print("{}: {} complete, {} failed, {} pending trials".format(name, *_counts(rounds, told)))
     for row in _space_rows(study.space):
         console.print(f"space     {row}")

@@ -65,7 +65,9 @@ def as_outcome(returned: object, n: int) -> NDArray[np.floating]:
     if isinstance(returned, np.ndarray):
         returned = returned.copy()  # torch warns of arrays that are read only
     try:
-        outcome = torch.as_tensor(returned).detach().cpu()
+        # Lists of floats are double precision; torch would make them single.
+        exact = None if isinstance(returned, Tensor | np.ndarray) else torch.float64
+        outcome = torch.as_tensor(returned, dtype=exact).detach().cpu()
         if outcome.is_complex():
             raise TypeError(f"its dtype is {outcome.dtype}")
         outcome = outcome.to(outcome.dtype if outcome.dtype == torch.float32 else torch.float64).numpy().copy()
@@ -195,7 +197,7 @@ class Workers:
             if (failure := _failure(future)) is None:
                 yield future.result()
             else:
-                text = "".join(traceback.format_exception(failure))
+                text = "".join(traceback.format_exception_only(failure))
                 error = f"The executor lost the trial twice, the second time when it ran alone.\n{text}"
                 yield [Result(trial, None, error) for trial in job.trials]
 
