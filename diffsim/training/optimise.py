@@ -5,8 +5,12 @@ import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 
+import numpy as np
+import scipy.optimize
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn.utils import parameters_to_vector
 
 from diffsim.errors import IntegrationError, TrainingError
 from diffsim.training.report import FitReport, StopReason
@@ -57,6 +61,8 @@ class _Fit:
         step, training = len(self.losses), self.training
         if step == training.steps:
             self._finish("steps")
+        if not self._finite_parameters():
+            return self._not_finite(math.nan, step, None)
         for parameter in self.parameters:
             parameter.grad = None
         index = next(self.batches) if self.batches else None
@@ -64,54 +70,73 @@ class _Fit:
         try:
             loss = self.loss(index)
             value = float(loss.detach())
+            total = loss + self._penalty()
             if math.isfinite(value):
-                self._penalised(loss).backward()
+                total.backward()
         except IntegrationError as error:
-            loss, value, cause = torch.tensor(math.nan), math.nan, error
+            total, value, cause = torch.tensor(math.nan), math.nan, error
         if not math.isfinite(value):
             return self._not_finite(value, step, cause)
         self.losses.append(value)
         self._copy(self.finite)
-        self._judge(step, value)
+        self._judge(step, float(total.detach()))
         self.show(step + 1, value)
-        return loss.detach()
+        return total.detach()
 
-    def _penalised(self, loss: Tensor) -> Tensor:
-        """With Adam the optimiser adds the weight decay itself."""
+    def _penalty(self) -> Tensor | float:
         decay = self.training.weight_decay
-        if self.training.optimizer != "lbfgs" or not decay:
-            return loss
-        return loss + 0.5 * decay * torch.stack([weight.square().sum() for weight in self.weights]).sum()
+        if not decay or self.training.optimizer == "adamw":  # which decays the weights itself
+            return 0.0
+        return 0.5 * decay * torch.stack([weight.square().sum() for weight in self.weights]).sum()
+
+    @torch.no_grad()
+    def place(self, values: Tensor) -> None:
+        """Put the parameters at a point, shape [all of them]."""
+        first = 0
+        for parameter in self.parameters:
+            parameter.copy_(values[first : first + parameter.numel()].reshape(parameter.shape))
+            first += parameter.numel()
+
+    def gradient(self) -> Tensor:
+        """The gradient that `evaluate` left, float64 on the CPU, shape [number of parameters]."""
+        gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in self.parameters]
+        return torch.cat([gradient.detach().flatten().cpu().double() for gradient in gradients])
 
     def close(self) -> None:
         """Judge the weights after the last update, and give the parameters their best values."""
-        if self.keeps_best:
-            with torch.no_grad():
-                value = self._held_out(len(self.losses)) if self.held_out else self._value()
-            if math.isfinite(value) and value < self.best_loss:
-                self.best_step, self.best_loss = len(self.losses), value
-            else:
-                self._restore(self.best)
-        elif all(bool(parameter.isfinite().all()) for parameter in self.parameters):
-            self.best_step, self.best_loss = len(self.losses), self.losses[-1]
+        step = len(self.losses)
+        if not self.keeps_best:
+            if not self._finite_parameters():
+                self._not_finite(math.nan, step, None)
+            self.best_step, self.best_loss = step, self.losses[-1]
+            return
+        value = math.inf
+        if self._finite_parameters():
+            value = self._value(self.held_out or self._total)
+            if self.held_out:
+                self._record_held_out(step, value)
+        if value < self.best_loss:
+            self.best_step, self.best_loss = step, value
         else:
-            self._not_finite(math.nan, len(self.losses), None)
+            self._restore(self.best)
 
-    def _value(self) -> float:
+    def _finite_parameters(self) -> bool:
+        return bool(torch.stack([parameter.detach().isfinite().all() for parameter in self.parameters]).all())
+
+    def _total(self) -> Tensor:
+        return self.loss(None) + self._penalty()
+
+    def _value(self, loss: Callable[[], Tensor]) -> float:
+        # Gradients stay on: the user's loss may take derivatives of the field.
         try:
-            return float(self.loss(None))
+            value = float(loss().detach())
         except IntegrationError:
             return math.inf
+        return value if math.isfinite(value) else math.inf
 
-    def _held_out(self, step: int) -> float:
-        assert self.held_out is not None
-        try:
-            value = float(self.held_out().detach())
-        except IntegrationError:
-            value = math.inf
+    def _record_held_out(self, step: int, value: float) -> None:
         self.held_out_losses.append(value)
         self.held_out_steps.append(step)
-        return value
 
     def _judge(self, step: int, value: float) -> None:
         if not self.keeps_best:
@@ -119,7 +144,8 @@ class _Fit:
         if self.held_out:
             if step % self.training.check_every:
                 return
-            value = self._held_out(step)
+            value = self._value(self.held_out)
+            self._record_held_out(step, value)
         if value < self.best_loss:
             self.best_step, self.best_loss = step, value
             self._copy(self.best)
@@ -128,11 +154,11 @@ class _Fit:
 
     def _not_finite(self, value: float, step: int, cause: IntegrationError | None) -> Tensor:
         if self.training.optimizer == "lbfgs" and step:
-            # A trial point of the line search: infinity makes it turn back.
+            # A trial point of the line search: it turns back from a loss above all others, not from infinity.
             for parameter in self.parameters:
                 parameter.grad = torch.zeros_like(parameter)
             self.losses.append(math.inf)
-            return torch.tensor(math.inf)
+            return torch.tensor(1 + 2 * max(loss for loss in self.losses if math.isfinite(loss)))
         self._restore(self.finite)
         what = "the solver failed" if cause else f"the loss became {value}"
         mend = (
@@ -213,10 +239,14 @@ def optimise(
 
 
 def _run_adam(state: _Fit, training: Training) -> None:
-    groups = [{"params": list(state.weights), "weight_decay": training.weight_decay}]
-    if len(state.parameters) > len(state.weights):
-        groups.append({"params": state.parameters[len(state.weights) :], "weight_decay": 0.0})
-    kind = torch.optim.Adam if training.optimizer == "adam" else torch.optim.AdamW
+    if training.optimizer == "adamw":
+        groups = [
+            {"params": list(state.weights), "weight_decay": training.weight_decay},
+            {"params": state.parameters[len(state.weights) :], "weight_decay": 0.0},
+        ]
+        kind = torch.optim.AdamW
+    else:
+        groups, kind = [{"params": state.parameters}], torch.optim.Adam
     lr = 3e-3 if training.lr is None else training.lr
     optimizer = kind(groups, lr=lr, foreach=True)
     for step in range(training.steps):
@@ -226,20 +256,17 @@ def _run_adam(state: _Fit, training: Training) -> None:
 
 
 def _run_lbfgs(state: _Fit, training: Training) -> None:
-    optimizer = torch.optim.LBFGS(
-        state.parameters,
-        lr=1.0 if training.lr is None else training.lr,
-        max_iter=training.steps,
-        max_eval=training.steps,
-        # Losses of small residuals are far below torch's default tolerances.
-        tolerance_grad=1e-14,
-        tolerance_change=1e-16,
-        history_size=50,
-        line_search_fn="strong_wolfe",
-    )
-    optimizer.step(state.evaluate)
-    if len(state.losses) < training.steps:
-        state.stopped_because = "converged"
+    # SciPy's, not torch's, whose line search does not survive a trial point with a very large loss.
+    def evaluate(x: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        state.place(torch.from_numpy(x))
+        value = float(state.evaluate())
+        scale = state.losses[0] or 1.0  # the tolerances are relative to the first loss
+        return value / scale, state.gradient().numpy() / scale
+
+    start = parameters_to_vector(state.parameters).detach().cpu().double().numpy()
+    limits = {"maxiter": training.steps, "maxfun": 2 * training.steps, "maxcor": 30, "ftol": 1e-15, "gtol": 1e-12}
+    scipy.optimize.minimize(evaluate, start, jac=True, method="L-BFGS-B", options=limits)
+    state.stopped_because = "converged"
 
 
 def _batches(n_terms: int, size: int, seed: int) -> Iterator[Tensor]:

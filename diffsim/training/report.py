@@ -13,13 +13,15 @@ class FitReport:
     """The record of a fit.
 
     Attributes:
-        losses: Training loss at each step, before its update; of the mini-batch, if there was one.
+        losses: Training loss at each step, before its update; of the mini-batch, if there was one. Infinite where
+            the line search of L-BFGS tried weights without a finite loss.
         held_out_losses: Loss of the held-out part at `held_out_steps`; empty without one.
         held_out_steps: Steps at which the held-out part was evaluated.
         best_step: The step whose weights the field now has.
-        best_loss: Their loss: of the held-out part if there is one, else of the training data.
+        best_loss: Their loss: of the held-out part if there is one, else of the training data, with the L2 term.
         seconds: Wall-clock time.
-        stopped_because: ``steps`` (all were taken), ``patience`` (no improvement for so many) or ``converged``.
+        stopped_because: ``steps`` (all were taken), ``patience`` (no improvement for so many) or ``converged``
+            (L-BFGS found nothing better).
         n_parameters: Number of trained weights, without free initial states.
     """
 

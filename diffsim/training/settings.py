@@ -17,14 +17,15 @@ class Training:
     """How a fit is done.
 
     Attributes:
-        optimizer: ``adam``, ``adamw`` (decoupled weight decay) or ``lbfgs`` (strong-Wolfe line search; full batch).
+        optimizer: ``adam``, ``adamw`` (decoupled weight decay) or ``lbfgs`` (strong-Wolfe line search; all terms).
         steps: Largest number of steps; a step is one evaluation of the loss and its gradient.
-        lr: Learning rate; None is 3e-3 for Adam and 1 for L-BFGS, whose line search starts from it.
+        lr: Learning rate of Adam; None is 3e-3. L-BFGS takes none.
         batch: Terms of the loss (samples, windows or runs) in a mini-batch, or ``all``; None is 256 for Adam and
             all for L-BFGS.
-        weight_decay: The usual L2 term: `weight_decay` times the weight is added to its gradient.
+        weight_decay: Of an L2 term, `weight_decay / 2` times the squared weights, which joins the loss; with
+            ``adamw`` of the decay of the weights beside it.
         schedule: Of the learning rate over the steps: ``constant``, ``cosine`` (to zero), ``one_cycle`` (up for
-            three tenths, then a cosine to zero) or ``step`` (a tenth after each quarter). L-BFGS has none.
+            three tenths, then a cosine to zero) or ``step`` (a tenth after each quarter). For Adam only.
         holdout: Share of the data held out: of the runs, or the end of the run if there is only one.
         patience: Steps without improvement of the held-out loss (without one: of the training loss) before the
             fit stops; None never stops early.
@@ -68,6 +69,10 @@ class Training:
             raise ArgumentError(f"`holdout` must lie in [0, 1), got {self.holdout}.")
         if self.optimizer == "lbfgs" and isinstance(self.batch, int):
             raise ArgumentError(f"`batch` must be 'all' with `optimizer` 'lbfgs', got {self.batch}. Use 'adam'.")
+        if self.optimizer == "lbfgs" and self.lr is not None:
+            raise ArgumentError(
+                f"`lr` must be left out with `optimizer` 'lbfgs', which searches its steps, got {self.lr}."
+            )
         if self.patience is not None and self.batch_size is not None and not self.holdout:
             raise ArgumentError(
                 "`patience` with mini-batches needs a held-out part. Set `holdout`, say to 0.2, or `batch` to 'all'."

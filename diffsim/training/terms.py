@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TypeVar, cast
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -128,7 +128,7 @@ class WindowTerms(LossTerms):
             within = torch.arange(len(t), device=rows.device)[:, None]
             y = data.y[rows + within].detach().to(like)  # [L, w, n, d]
             start = nn.Parameter(y[0].clone()) if free else y[0]
-            self._groups.append(_Windows(t.to(like), y, start))
+            self._groups.append(_Windows(t.to(like.device), y, start))
         self._sizes = [g.y.shape[1] * g.y.shape[2] for g in self._groups]
         self.n = sum(self._sizes)
         self.parameters = tuple(g.start for g in self._groups if isinstance(g.start, nn.Parameter))
@@ -158,23 +158,22 @@ def depends_on_time(field: VectorField, data: Trajectory) -> bool:
     like = _like(field, data)
     times, y0 = data.t.to(like), data.y0.detach().to(like)
     t = times[0].clone().requires_grad_(True)
-    try:
-        with torch.enable_grad():
+    with torch.enable_grad():
+        try:
             dy = field(t, y0)
-    except RuntimeError as error:
-        raise ArgumentError(
-            f"`field` could not be evaluated on the states of `data`, shape {list(y0.shape)}: {error}. "
-            "Give it the dimension of the data."
-        ) from error
+        except RuntimeError as error:
+            raise ArgumentError(
+                f"`field` could not be evaluated on the states of `data`, shape {list(y0.shape)}: {error}. "
+                "Give it the dimension of the data."
+            ) from error
+        slope = torch.autograd.grad(dy.sum(), t, allow_unused=True)[0] if dy.requires_grad else None
     if dy.shape != y0.shape:
         raise ArgumentError(
             f"`field` must map states [..., {data.d}] to derivatives of the same shape; "
             f"it maps {list(y0.shape)} to {list(dy.shape)}."
         )
-    if dy.requires_grad:
-        slope = cast("Tensor | None", torch.autograd.grad(dy.sum(), t, allow_unused=True)[0])
-        if slope is not None:
-            return True
+    if slope is not None:
+        return True
     probes = times[torch.linspace(0, len(times) - 1, min(len(times), 64), device=times.device).long()]
     with torch.no_grad():
         first = field(times[0], y0)
