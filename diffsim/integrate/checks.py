@@ -15,6 +15,12 @@ __all__ = ["check_arguments", "check_field"]
 
 
 def check_arguments(field: object, y0: object, t: object, solver: object) -> None:
+    """Refuses arguments of the wrong type, dtype, shape or value.
+
+    Raises:
+        ArgumentError: A wrong shape or value.
+        ArgumentTypeError: A wrong type or dtype.
+    """
     if not isinstance(field, VectorField):
         raise ArgumentTypeError(
             f"`field` must be a VectorField, got {type(field).__name__}. Wrap a function f(t, y) in FunctionField(f)."
@@ -48,7 +54,12 @@ def check_arguments(field: object, y0: object, t: object, solver: object) -> Non
 
 
 def check_field(field: VectorField, y0: Tensor, t: Tensor, known: Sequence[Tensor]) -> Tensor:
-    """The field at the start; refuses one that does not give a state's derivative."""
+    """The field at the start, shape [..., d]; refuses one that does not give a state's derivative.
+
+    Raises:
+        ArgumentError: A wrong shape, NaN, or a tensor requiring a gradient that is no constant of the field.
+        ArgumentTypeError: A wrong type or dtype.
+    """
     time = t[0].detach().to(y0.dtype)
     y = y0.detach().requires_grad_(torch.is_grad_enabled())
     slope = field(time, y)
@@ -58,7 +69,8 @@ def check_field(field: VectorField, y0: Tensor, t: Tensor, known: Sequence[Tenso
         raise ArgumentError(f"`field` must return y's shape {list(y0.shape)}, got {list(slope.shape)}.")
     if slope.dtype != y0.dtype:
         raise ArgumentTypeError(
-            f"`field` must return y's dtype {y0.dtype}, got {slope.dtype}. Convert one: field.to(y0.dtype), or y0.to(...)."
+            f"`field` must return y's dtype {y0.dtype}, got {slope.dtype}. Convert one: "
+            "field.to(y0.dtype), or y0.to(...)."
         )
     if not torch.isfinite(slope).all():
         raise ArgumentError(f"`field` must be finite at `y0`, got NaN or infinity at t = {float(time):.6g}.")

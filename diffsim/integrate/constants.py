@@ -1,14 +1,15 @@
-"""The constants of a field: the tensors that receive a gradient, and the search for ones hidden from the solver."""
+"""What a gradient through a solve rests on: the field's constants, unchanged since, and first derivatives only."""
 
 from collections.abc import Sequence
 from itertools import chain
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from diffsim.errors import IntegrationError
 
-__all__ = ["check_unchanged", "constants", "hidden_leaves"]
+__all__ = ["check_first_derivative", "check_unchanged", "constants", "hidden_leaves"]
 
 
 def constants(field: nn.Module) -> tuple[Tensor, ...]:
@@ -28,6 +29,16 @@ def check_unchanged(field: nn.Module, before: Sequence[Tensor]) -> None:
             "A parameter or buffer of the field was replaced between the solve and its gradient. "
             "Take the gradient first, or solve again after the change."
         )
+
+
+def check_first_derivative(mend: str) -> None:
+    """Refuses, inside a backward pass, to take part in a second derivative.
+
+    Raises:
+        IntegrationError: The backward pass makes a graph of its own.
+    """
+    if torch.is_grad_enabled():
+        raise IntegrationError(f"This solve has no derivatives of gradients (create_graph=True). {mend}")
 
 
 def hidden_leaves(output: Tensor, known: Sequence[Tensor]) -> list[Tensor]:

@@ -40,7 +40,7 @@ class Grid:
 
         Args:
             times: Monotone times, float64, shape [T].
-            step: Largest step.
+            step: Largest step, to a relative 1e-6.
             max_steps: Largest number of steps.
             resolution: Relative rounding error of `times`, within which a time is a node.
 
@@ -48,18 +48,19 @@ class Grid:
             IntegrationError: More than `max_steps` steps.
         """
         start, end = float(times[0]), float(times[-1])
-        rounding = 4 * resolution * max(abs(start), abs(end))
         exact = abs(end - start) / step
         if exact > max_steps + 1:
             raise IntegrationError(
                 f"step={step} needs {exact:.3g} steps from t = {start:.6g} to {end:.6g}, more than "
                 f"max_steps={max_steps}. Pass a larger `step` or `max_steps`."
             )
-        n = max(1, math.ceil(exact - rounding / step - 1e-9))
+        n = max(1, math.ceil(exact * (1 - 1e-6)))
         h = (end - start) / n
+        # A time that is a node but for its own rounding counts as one, which saves the interpolation.
+        rounding = min(2 * resolution * max(abs(start), abs(end)) / abs(h), 1e-3)
         position = (times - start) / h
         nearest = position.round()
-        on_node = (position - nearest).abs() * abs(h) <= rounding
+        on_node = (position - nearest).abs() <= rounding
         position = torch.where(on_node, nearest, position)
         low, high = position.floor(), position.ceil()
         nodes, places = torch.unique(torch.cat([low, high]).long(), return_inverse=True)
@@ -80,7 +81,7 @@ class Grid:
         """
         between = self.fraction > 0
         if not between.any():
-            return states[self.left] if len(self.nodes) > 1 else states
+            return states[self.left]
         needed = sorted({*self.left[between].tolist(), *self.right[between].tolist()})
         slopes = {
             i: field(torch.tensor(self.time(self.nodes[i]), dtype=states.dtype, device=states.device), states[i]) * rate

@@ -7,13 +7,15 @@ from torch import Tensor
 
 from diffsim.errors import IntegrationError
 from diffsim.fields.base import VectorField
+from diffsim.integrate.constants import check_first_derivative
 from diffsim.integrate.failure import DivergenceError
 from diffsim.integrate.grid import Grid
 
 __all__ = ["ImplicitMidpoint"]
 
-_ITERATIONS = 12
-_REFRESHES = 8
+_CHORDS = 15
+_NEWTONS = 30
+_LINEAR = 200
 
 
 class ImplicitMidpoint:
@@ -58,13 +60,15 @@ class ImplicitMidpoint:
         def g(m: Tensor) -> Tensor:
             return y + self._half * self.field(t, m)
 
-        m = guess
-        for _ in range(_REFRESHES):
-            m, converged = _iterate(g, m, self._inverse)
+        m, converged = _iterate(g, guess, self._inverse, _CHORDS)
+        if converged.all():
+            return m
+        m = torch.where(converged[..., None], m, y)
+        for _ in range(_NEWTONS):
+            self._inverse = self._newton_inverse(t, m)
+            m, converged = _iterate(g, m, self._inverse, 2)
             if converged.all():
                 return m
-            m = torch.where(torch.isfinite(m).all(-1, keepdim=True), m, y)
-            self._inverse = self._newton_inverse(t, m)
         time = self._grid.time(k)
         raise DivergenceError(
             f"implicit_midpoint did not converge at t = {time:.6g} with step={abs(self._grid.h):.3g}. The solution may "
@@ -97,17 +101,13 @@ class ImplicitMidpoint:
         inverse = None if self._inverse is None else self._inverse.mT
 
         def solve(gradient: Tensor) -> Tensor:
-            if torch.is_grad_enabled():
-                raise IntegrationError(
-                    "implicit_midpoint has no derivatives of gradients. Use leapfrog or a torchdiffeq method with "
-                    "gradient='backprop'."
-                )
+            check_first_derivative("Use another method than implicit_midpoint, with gradient='backprop'.")
 
             def g(w: Tensor) -> Tensor:
                 (product,) = torch.autograd.grad(f, z, self._half * w, retain_graph=True, materialize_grads=True)
                 return gradient + product
 
-            w, converged = _iterate(g, gradient, inverse, limit=_ITERATIONS * _REFRESHES)
+            w, converged = _iterate(g, gradient, inverse, _LINEAR)
             if not converged.all():
                 raise IntegrationError("The gradient of implicit_midpoint did not converge. Pass a smaller `step`.")
             return w
@@ -116,9 +116,7 @@ class ImplicitMidpoint:
         return m
 
 
-def _iterate(
-    g: Callable[[Tensor], Tensor], x: Tensor, inverse: Tensor | None, limit: int = _ITERATIONS
-) -> tuple[Tensor, Tensor]:
+def _iterate(g: Callable[[Tensor], Tensor], x: Tensor, inverse: Tensor | None, limit: int) -> tuple[Tensor, Tensor]:
     """Solves x = g(x) for each trajectory; returns x, shape [..., d], and whether it converged, shape [...]."""
     rounding = torch.finfo(x.dtype).eps
     before = None

@@ -3,14 +3,14 @@
 import math
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any, Protocol, cast
+from typing import Protocol, cast
 
 import torch
 from torch import Tensor
-from torch.autograd.function import Function, once_differentiable
+from torch.autograd.function import Function, FunctionCtx
 
 from diffsim.fields.base import VectorField
-from diffsim.integrate.constants import check_unchanged
+from diffsim.integrate.constants import check_first_derivative, check_unchanged
 
 __all__ = ["Stepper", "march"]
 
@@ -50,20 +50,26 @@ def march(stepper: Stepper, y0: Tensor, nodes: Sequence[int], constants: Sequenc
     return torch.stack(states)
 
 
+class _Context(FunctionCtx):
+    stepper: Stepper
+    steps: tuple[int, int]
+    saved_tensors: tuple[Tensor, ...]
+
+
 class _Replay(Function):
     @staticmethod
-    def forward(ctx: Any, y: Tensor, stepper: Stepper, first: int, last: int, *constants: Tensor) -> Tensor:
+    def forward(ctx: _Context, y: Tensor, stepper: Stepper, first: int, last: int, *constants: Tensor) -> Tensor:
         ctx.stepper, ctx.steps = stepper, (first, last)
         ctx.save_for_backward(y, *constants)
         return stepper.advance(y.detach(), first, last)
 
     @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: _Context, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        check_first_derivative("Pass gradient='backprop'.")
         y, *constants = ctx.saved_tensors
         check_unchanged(ctx.stepper.field, constants)
         with torch.enable_grad():
             y = y.detach().requires_grad_(True)
             end = ctx.stepper.advance(y, *ctx.steps)
-            y_gradient, *rest = torch.autograd.grad(end, (y, *constants), gradient, allow_unused=True)
+            y_gradient, *rest = torch.autograd.grad(end, (y, *constants), gradients, allow_unused=True)
         return (y_gradient, None, None, None, *rest)

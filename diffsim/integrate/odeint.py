@@ -1,17 +1,17 @@
 """The solution of an initial value problem, as states or as a `Trajectory`."""
 
-from typing import Any, cast
+from typing import cast
 
 import torch
 from torch import Tensor
-from torch.autograd.function import Function, once_differentiable
+from torch.autograd.function import Function, FunctionCtx
 
 from diffsim.data.trajectory import Trajectory
 from diffsim.errors import ArgumentError, IntegrationError
 from diffsim.fields.base import VectorField
 from diffsim.integrate.checks import check_arguments, check_field
-from diffsim.integrate.constants import constants
-from diffsim.integrate.solve import solve
+from diffsim.integrate.constants import check_first_derivative, constants
+from diffsim.integrate.solve import InitialValueProblem
 from diffsim.integrate.solver import SEPARABLE_METHODS, Solver
 from diffsim.integrate.symplectic import check_separable
 
@@ -55,16 +55,17 @@ def odeint(field: VectorField, y0: Tensor, t: Tensor, solver: Solver = Solver())
     if len(t) == 1:
         return y0[None].clone()
     times = t.detach().double()
-    resolution = torch.finfo(t.dtype).eps
+    problem = InitialValueProblem(field, solver, known, torch.finfo(t.dtype).eps)
     if not (torch.is_grad_enabled() and (y0.requires_grad or t.requires_grad or known)):
         with torch.no_grad():
-            return solve(field, y0, times, solver, (), resolution)
+            return problem.solve(y0, times)
     if not t.requires_grad:
-        return solve(field, y0, times, solver, known, resolution)
-    moved = _follow(y0, t[:1], -slope[None])
-    states = solve(field, moved, times, solver, known, resolution)
+        return problem.solve(y0, times)
+    started = _follow(y0, t[:1], -slope[None])
+    states = problem.solve(started, times)
     with torch.no_grad():
         slopes = torch.stack([field(s, y) for s, y in zip(t[1:].detach().to(y0.dtype), states[1:], strict=True)])
+        slopes = slopes.nan_to_num(nan=0.0)  # of a diverged trajectory, which carries no gradient
     return torch.cat([y0[None], _follow(states[1:], t[1:], slopes)])
 
 
@@ -98,24 +99,29 @@ def simulate(field: VectorField, y0: Tensor, t: Tensor, solver: Solver = Solver(
     diverged = (~torch.isfinite(y.detach()).all(-1).all(0)).nonzero().flatten().tolist()
     if diverged:
         raise IntegrationError(
-            f"{len(diverged)} of {len(y0)} runs diverged (numbers {diverged[:8]}), and a Trajectory holds finite states "
-            "only. Call odeint, whose states are NaN from there on, or drop these initial states."
+            f"{len(diverged)} of {len(y0)} runs diverged (numbers {diverged[:8]}), and a Trajectory holds finite "
+            "states only. Call odeint, whose states are NaN from there on, or drop these initial states."
         )
     return Trajectory(t=t, y=y)
+
+
+class _Context(FunctionCtx):
+    saved_tensors: tuple[Tensor, ...]
 
 
 class _FollowTimes(Function):
     """States as functions of their times: the identity, whose derivative in time is given."""
 
     @staticmethod
-    def forward(ctx: Any, y: Tensor, t: Tensor, slope: Tensor) -> Tensor:
+    def forward(ctx: _Context, y: Tensor, t: Tensor, slope: Tensor) -> Tensor:
         ctx.save_for_backward(t, slope)
         return y.clone()
 
     @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: _Context, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        check_first_derivative("Times have first derivatives only: pass t.detach().")
         t, slope = ctx.saved_tensors
+        (gradient,) = gradients
         return gradient, (gradient * slope).reshape(len(t), -1).sum(-1).to(t), None
 
 

@@ -4,19 +4,20 @@ Time is measured in the solver's own unit: the whole span for an adaptive method
 no absolute constant of torchdiffeq meets the user's seconds, and backward in time is a negative unit.
 """
 
+import contextlib
 import math
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from typing import Any, cast
 
 import torch
 import torchdiffeq
 from torch import Tensor
-from torch.autograd.function import Function, once_differentiable
+from torch.autograd.function import Function, FunctionCtx
 
 from diffsim.errors import IntegrationError
 from diffsim.fields.base import VectorField
-from diffsim.integrate.constants import check_unchanged
+from diffsim.integrate.constants import check_first_derivative, check_unchanged
 from diffsim.integrate.failure import DivergenceError
 from diffsim.integrate.solver import Solver
 
@@ -24,11 +25,13 @@ __all__ = ["Reference"]
 
 _ORDER = {"dopri8": 8, "dopri5": 5, "bosh3": 3, "fehlberg2": 2, "adaptive_heun": 2}
 # torchdiffeq's dense output of these is far less accurate than their steps (dopri8: 700 times at rtol 1e-6).
-_LANDS_ON_OUTPUTS = {"dopri8", "bosh3"}
-# torchdiffeq's order 12 is unstable at steps at which the lower orders are exact to four digits.
-_ADAMS = {"max_order": 5, "max_iters": 50}
+_LANDS_ON_OUTPUTS = ("dopri8", "bosh3")
+_ADAMS = ("explicit_adams", "implicit_adams")
+# torchdiffeq's default, order 12, is unstable at steps at which order 4 is exact to six digits.
+_ADAMS_OPTIONS = {"max_order": 5, "max_iters": 50}
 
-Dynamics = Callable[[Tensor, Any], Any]
+Dynamics = Callable[[Tensor, Tensor], Tensor]
+Norm = Callable[[Tensor], Tensor]
 
 
 class Reference:
@@ -45,124 +48,136 @@ class Reference:
     def __init__(self, field: VectorField, solver: Solver, start: float, unit: float, rate: float | Tensor) -> None:
         self.field = field
         self.solver = solver
-        self.start = start
-        self.unit = unit
-        self.rate = rate
+        self._start = start
+        self._unit = unit
+        self._rate = rate
         self._steps = 0
         self._clock = 0.0
-        self._length = 0.0
-        self._errors: Tensor | None = None
+        self._length = 1.0
+        self._errors = torch.empty(0)  # of the last step, in units of the tolerance, for each trajectory
 
-    def solve(self, y0: Tensor, times: Tensor, constants: Sequence[Tensor], *, backprop: bool) -> Tensor:
-        """States at increasing unit times, [T], [..., d] -> [T, ..., d]."""
-        if backprop or not torch.is_grad_enabled():
-            return self.forward(y0, times)
-        return cast(Tensor, _Adjoint.apply(y0, self, times, *constants))
+    def solve(self, y0: Tensor, times: Tensor, constants: Sequence[Tensor]) -> Tensor:
+        """States at increasing unit times, [..., d], [T] -> [T, ..., d].
 
-    def dynamics(self, s: Tensor, y: Tensor) -> Tensor:
-        """The field per unit of the solver's time."""
-        return self.field(self.time(s, y), y) * self.rate
-
-    def time(self, s: Tensor, y: Tensor) -> Tensor:
-        return (s.double() * self.unit + self.start).to(y.dtype)
+        Args:
+            y0: Initial states.
+            times: Unit times, float64, from 0; whole numbers for a fixed-step method.
+            constants: Tensors of the field that need a gradient.
+        """
+        if torch.is_grad_enabled() and self.solver.gradient == "adjoint":
+            return cast(Tensor, _Adjoint.apply(y0, self, times, *constants))
+        return self.forward(y0, times)
 
     def forward(self, y0: Tensor, times: Tensor) -> Tensor:
+        """The states, with the graph of all steps if gradients are enabled."""
         self._steps = 0
-        self._length = self._first_step(y0, times) if self.solver.adaptive else 1.0
+        self._errors = torch.full_like(y0[..., 0], math.inf)
+        if self.solver.adaptive:
+            self._length = self._first_step(y0, times)
         if self.solver.method not in _LANDS_ON_OUTPUTS:
-            return self._integrate(self.dynamics, y0, times, _worst)
+            return self._integrate(self._dynamics, y0, times, _rms)
         states = [y0]
         for i in range(len(times) - 1):
-            states.append(self._integrate(self.dynamics, states[-1], times[i : i + 2], _worst)[-1])
+            states.append(self._integrate(self._dynamics, states[-1], times[i : i + 2], _rms)[-1])
         return torch.stack(states)
 
     def backward(self, states: Tensor, gradient: Tensor, times: Tensor, constants: Sequence[Tensor]) -> list[Tensor]:
-        """Gradients in the initial state and in each constant: the adjoint equation, from the last time to the first.
+        """Gradients in the initial state and in each constant: the adjoint equation, solved backward in time.
 
         The equation is linear in the gradient, so it is solved for a gradient of size 1: its accuracy does not
-        depend on the scale of the loss.
+        depend on the scale of the loss. At each output the state is set to the stored one.
         """
-        scale = gradient.abs().amax()
+        size = gradient.abs().flatten(1).amax(1)
+        scale, last = size.amax(), int(size.nonzero().amax()) if size.any() else 0
         if not torch.isfinite(scale):
-            raise IntegrationError("The gradient given to the solve is not finite. Look for a NaN in the loss.")
-        if scale == 0:
-            return [torch.zeros_like(states[0]), *(torch.zeros_like(c) for c in constants)]
-        gradient = gradient / scale
+            raise IntegrationError("The gradient that reaches the solve is not finite. Look for NaN in the loss.")
+        gradient = gradient / scale if last else gradient
         self._steps = 0
-        a = gradient[-1]
-        sums = [torch.zeros_like(c) for c in constants]
-        for i in range(len(times) - 1, 0, -1):
+        a, sums = gradient[last], [torch.zeros_like(c) for c in constants]
+        shapes = [a.shape, a.shape, *(c.shape for c in constants)]
+        for i in range(last, 0, -1):
             end = times[i]
 
-            def dynamics(r: Tensor, state: tuple[Tensor, ...], end: Tensor = end) -> tuple[Tensor, ...]:
-                return self._augmented(end - r, state[0], state[1], constants)
+            def dynamics(r: Tensor, packed: Tensor, end: Tensor = end) -> Tensor:
+                y, a, *_ = _unpack(packed, shapes)
+                return _pack(self._augmented(end - r, y, a, constants))
+
+            def norm(packed: Tensor) -> Tensor:
+                y, a, *sums = _unpack(packed, shapes)
+                return torch.stack([_rms(y).amax(), _rms(a).amax(), *(_rms(s.flatten()) for s in sums if s.numel())])
 
             span = torch.stack([torch.zeros_like(end), end - times[i - 1]])
-            state = (states[i], a, *sums)
-            y, a, *sums = (x[-1] for x in self._integrate(dynamics, state, span, _worst_of_all))
+            packed = self._integrate(dynamics, _pack((states[i], a, *sums)), span, norm)[-1]
+            y, a, *sums = _unpack(packed, shapes)
             self._check_retraced(y, states[i - 1], states[i], float(end))
             a = a + gradient[i - 1]
-        return [a * scale, *(x * scale for x in sums)]
+        return [x * scale for x in (a, *sums)] if last else [a, *sums]
 
-    def _augmented(self, s: Tensor, y: Tensor, a: Tensor, constants: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    def _dynamics(self, s: Tensor, y: Tensor) -> Tensor:
+        t = (s.double() * self._unit + self._start).to(y.dtype)
+        return self.field(t, y) * self._rate
+
+    def _augmented(self, s: Tensor, y: Tensor, a: Tensor, constants: Sequence[Tensor]) -> list[Tensor]:
         with torch.enable_grad():
             y = y.detach().requires_grad_(True)
-            f = self.dynamics(s, y)
+            f = self._dynamics(s, y)
+            inputs = (y, *constants)
             if f.requires_grad:
-                products = torch.autograd.grad(f, (y, *constants), a, allow_unused=True)
+                products = torch.autograd.grad(f, inputs, a, allow_unused=True, materialize_grads=True)
             else:
-                products = (None,) * (1 + len(constants))
-        found = (torch.zeros_like(x) if g is None else g for g, x in zip(products, (y, *constants), strict=True))
-        return (-f.detach(), *found)
+                products = [torch.zeros_like(x) for x in inputs]
+        return [-f.detach(), *products]
 
     def _check_retraced(self, y: Tensor, stored: Tensor, end: Tensor, s: float) -> None:
         size = torch.maximum(stored.abs(), end.abs()).amax(-1)
         if ((y - stored).abs().amax(-1) > 0.1 * size + 100 * self.solver.atol).any():
             raise IntegrationError(
-                f"The adjoint equation, solved backward from t = {self.start + s * self.unit:.6g}, does not retrace the "
-                "solution, so its gradient would be wrong. Pass gradient='backprop', more output times or a smaller "
-                "`rtol` or `step`."
+                f"The adjoint equation, solved backward from t = {self._start + s * self._unit:.6g}, does not retrace "
+                "the solution, so its gradient would be wrong. Pass gradient='backprop', more output times or a "
+                "smaller `rtol` or `step`."
             )
 
-    def _integrate(self, f: Dynamics, y: Any, times: Tensor, norm: Callable[[Any], Tensor]) -> Any:
+    def _integrate(self, f: Dynamics, y: Tensor, times: Tensor, norm: Norm) -> Tensor:
         solver = self.solver
         options: dict[str, Any]
         if solver.adaptive:
-            length = min(self._length, float(times[-1] - times[0]))
-            options = {"norm": self._recorded(norm), "first_step": length, "step_t": times[-1:]}
+            # The last step ends on the last time: the field may not be defined beyond it.
+            first = min(self._length, float(times[-1] - times[0]))
+            options = {"norm": self._recorded(norm), "first_step": first, "step_t": times[-1:]}
+            call = _Observed(f, self._before_step)
         else:
-            options = {"grid_constructor": _unit_grid, "interp": "cubic"}
-        if solver.method in ("explicit_adams", "implicit_adams"):
-            options |= _ADAMS
-        call = _Observed(f, self._observe if solver.adaptive else None)
+            options = {"grid_constructor": _unit_grid} | (_ADAMS_OPTIONS if solver.method in _ADAMS else {})
+            call = f
         try:
-            with warnings.catch_warnings():
-                warnings.filterwarnings("error", message="Functional iteration did not converge")
-                return torchdiffeq.odeint(
+            with _warnings_as_errors() if solver.method == "implicit_adams" else contextlib.nullcontext():
+                states = torchdiffeq.odeint(
                     call, y, times, rtol=solver.rtol, atol=solver.atol, method=solver.method, options=options
                 )
+                return cast(Tensor, states)
         except AssertionError as error:
             if not str(error).startswith(("underflow in dt", "non-finite values in state")):
                 raise
-            raise self._failure("the step underflows or the state is no longer finite", y) from error
-        except UserWarning as error:
+            raise self._failure("the step underflows", self._failing()) from error
+        except _NotConvergedWarning as error:
             raise IntegrationError(
                 f"implicit_adams did not converge with step={solver.step}. Pass a smaller `step`."
             ) from error
 
-    def _observe(self, s: Tensor, y: Tensor, length: Tensor) -> None:
+    def _before_step(self, s: Tensor, y: Tensor, length: Tensor) -> None:
         self._clock, self._length = float(s), float(length)
         self._steps += 1
         if self._steps > self.solver.max_steps:
-            raise self._failure(f"{self.solver.max_steps} steps were not enough", y)
+            raise self._failure(
+                f"max_steps={self.solver.max_steps} steps were not enough",
+                torch.ones_like(self._errors, dtype=torch.bool),
+            )
 
-    def _failure(self, reason: str, y: Any) -> DivergenceError:
-        y = y[0] if isinstance(y, tuple) else y
-        errors = self._errors
-        members = torch.ones(y.shape[:-1], dtype=torch.bool, device=y.device)
-        if errors is not None and errors.shape == members.shape and not (errors <= 1).all():
-            members = ~(errors <= 1)
-        time = self.start + self._clock * self.unit
+    def _failing(self) -> Tensor:
+        members = ~(self._errors <= 1)
+        return members if members.any() else ~members
+
+    def _failure(self, reason: str, members: Tensor) -> DivergenceError:
+        time = self._start + self._clock * self._unit
         return DivergenceError(
             f"{self.solver.method} stopped at t = {time:.6g}: {reason}. The solution may blow up or be stiff there: "
             "shorten `t`, loosen `rtol` and `atol`, raise `max_steps`, or pass on_divergence='nan'.",
@@ -170,9 +185,9 @@ class Reference:
             members,
         )
 
-    def _recorded(self, norm: Callable[[Any], Tensor]) -> Callable[[Any], Tensor]:
-        def recorded(x: Any) -> Tensor:
-            self._errors = norm(x)
+    def _recorded(self, norm: Norm) -> Norm:
+        def recorded(x: Tensor) -> Tensor:
+            self._errors = norm(x.detach())
             # A trial step out of the field's domain is a failed step, to be taken again shorter.
             return self._errors.amax().nan_to_num(nan=math.inf)
 
@@ -182,47 +197,69 @@ class Reference:
     def _first_step(self, y: Tensor, times: Tensor) -> float:
         # Hairer, Norsett and Wanner, 1993, II.4; torchdiffeq's own fails where the trial leaves the field's domain.
         scale = self.solver.atol + self.solver.rtol * y.abs()
-        f = self.dynamics(times[0], y)
-        d0, d1 = (float(_worst(x / scale).amax()) for x in (y, f))
+        f = self._dynamics(times[0], y)
+        d0, d1 = float(_rms(y / scale).amax()), float(_rms(f / scale).amax())
         longest = float(times[-1] - times[0])
-        h = min(0.01 * d0 / d1, longest) if d0 > 1e-5 and d1 > 1e-5 else 1e-6 * longest
-        change = self.dynamics(times[0] + h, y + h * f) - f
-        d2 = float(_worst(change / scale).amax()) / h
+        h = min(max(0.01 * d0 / d1, 1e-14 * longest), longest) if d0 > 1e-5 and d1 > 1e-5 else 1e-6 * longest
+        change = self._dynamics(times[0] + h, y + h * f) - f
+        d2 = float(_rms(change / scale).amax()) / h
         if not math.isfinite(d2):
             return 1e-3 * h
         largest = max(d1, d2)
-        order = _ORDER[self.solver.method]
-        best = (0.01 / largest) ** (1 / order) if largest > 1e-15 else max(1e-6 * longest, 1e-3 * h)
+        best = (0.01 / largest) ** (1 / _ORDER[self.solver.method]) if largest > 1e-15 else longest
         return min(100 * h, best, longest)
 
 
 class _Observed:
-    """A function with the callback that torchdiffeq calls before each step."""
+    """A function with the callback that torchdiffeq looks for."""
 
-    def __init__(self, f: Dynamics, before_step: Callable[[Tensor, Any, Tensor], None] | None) -> None:
+    def __init__(self, f: Dynamics, callback_step: Callable[[Tensor, Tensor, Tensor], None]) -> None:
         self._f = f
-        if before_step is not None:
-            self.callback_step = before_step
+        self.callback_step = callback_step
 
-    def __call__(self, s: Tensor, y: Any) -> Any:
+    def __call__(self, s: Tensor, y: Tensor) -> Tensor:
         return self._f(s, y)
 
 
+class _Context(FunctionCtx):
+    problem: Reference
+    times: Tensor
+    saved_tensors: tuple[Tensor, ...]
+
+
 class _Adjoint(Function):
+    # torchdiffeq's own adjoint solves to an absolute tolerance whatever the loss's scale, returns zeros as second
+    # derivatives, fails on a field that does not depend on the state and does not notice replaced constants.
     @staticmethod
-    def forward(ctx: Any, y0: Tensor, problem: Reference, times: Tensor, *constants: Tensor) -> Tensor:
+    def forward(ctx: _Context, y0: Tensor, problem: Reference, times: Tensor, *constants: Tensor) -> Tensor:
         states = problem.forward(y0.detach(), times)
         ctx.problem, ctx.times = problem, times
         ctx.save_for_backward(states, *constants)
         return states
 
     @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: _Context, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        check_first_derivative("Pass gradient='backprop'.")
         states, *constants = ctx.saved_tensors
         check_unchanged(ctx.problem.field, constants)
-        y0, *rest = ctx.problem.backward(states, gradient, ctx.times, constants)
+        y0, *rest = ctx.problem.backward(states, gradients[0], ctx.times, constants)
         return (y0, None, None, *rest)
+
+
+class _NotConvergedWarning(UserWarning):
+    pass
+
+
+@contextlib.contextmanager
+def _warnings_as_errors() -> Generator[None]:
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message="Functional iteration did not converge")
+        try:
+            yield
+        except UserWarning as error:
+            if not str(error).startswith("Functional iteration"):
+                raise
+            raise _NotConvergedWarning from error
 
 
 def _unit_grid(f: object, y0: object, times: Tensor) -> Tensor:
@@ -230,12 +267,14 @@ def _unit_grid(f: object, y0: object, times: Tensor) -> Tensor:
     return times[0] + torch.arange(n + 1, dtype=times.dtype, device=times.device)
 
 
-def _worst(x: Tensor) -> Tensor:
-    return x.detach().square().mean(-1).sqrt()
+def _rms(x: Tensor) -> Tensor:
+    return x.square().mean(-1).sqrt()
 
 
-def _worst_of_all(x: tuple[Tensor, ...]) -> Tensor:
-    # torchdiffeq hands over (y, a, sums of the constants); a constant without elements has no error.
-    y, a, *sums = x
-    parts = [_worst(y).amax(), _worst(a).amax(), *(s.square().mean().sqrt() for s in sums if s.numel())]
-    return torch.stack(parts)
+def _pack(parts: Sequence[Tensor]) -> Tensor:
+    return torch.cat([x.reshape(-1) for x in parts])
+
+
+def _unpack(packed: Tensor, shapes: Sequence[torch.Size]) -> list[Tensor]:
+    parts = packed.split([shape.numel() for shape in shapes])
+    return [x.view(shape) for x, shape in zip(parts, shapes, strict=True)]

@@ -45,9 +45,9 @@ class Solver:
             piece by piece, so gradients are those of the computed solution, as with "backprop", which stores the
             graph of all steps. Derivatives of gradients need "backprop".
         max_steps: Number of steps, failed ones included, after which a solve is given up.
-        on_divergence: What becomes of a trajectory that is no longer finite, whose step underflows or whose
-            implicit step does not converge: "raise" an `IntegrationError`, or "nan": that trajectory alone is NaN from
-            there on and carries no gradient, the rest of the batch goes on.
+        on_divergence: What becomes of a trajectory that is no longer finite, whose adaptive step underflows or whose
+            implicit midpoint does not converge: "raise" an `IntegrationError`, or "nan": that trajectory alone is
+            NaN from there on and carries no gradient, the rest of the batch goes on.
 
     Raises:
         ArgumentError: An unknown name, or a number out of its range.
@@ -78,6 +78,8 @@ class Solver:
                 raise ArgumentError(f"`{name}` must be at least 0, got {value}.")
         if self.rtol == 0 and self.atol == 0:
             raise ArgumentError("`rtol` and `atol` must not both be 0: no step can meet that. Give one of them.")
+        if not isinstance(self.max_steps, int):
+            raise ArgumentTypeError(f"`max_steps` must be an int, got {type(self.max_steps).__name__}. Pass int(...).")
         if self.max_steps < 1:
             raise ArgumentError(f"`max_steps` must be at least 1, got {self.max_steps}.")
         if self.adaptive:

@@ -29,8 +29,8 @@ def check_separable(field: VectorField, method: str) -> Separable:
         )
     if type(field).forward is not Hamiltonian.forward:
         raise ArgumentError(
-            f"`field` must follow the canonical equations for {method!r}, but {type(field).__name__} has a `forward` of "
-            "its own, which the method would not see. Use 'implicit_midpoint'."
+            f"`field` must follow the canonical equations for {method!r}, but {type(field).__name__} has a `forward` "
+            "of its own, which the method would not see. Use 'implicit_midpoint'."
         )
     return field
 
