@@ -1,4 +1,7 @@
-"""How good predicted runs are: errors of states and energies, drift, and the time for which a prediction holds."""
+"""How good predicted runs are: errors of states and energies, drift, and the time for which a prediction holds.
+
+Metrics judge; they are cut from the graph and have no gradient.
+"""
 
 from typing import Protocol
 
@@ -121,7 +124,7 @@ def _states(run: Trajectory | Tensor) -> Tensor:
         raise ArgumentTypeError(f"`run` must be a Trajectory or a tensor, got {type(run).__name__}.")
     if y.ndim != 3:
         raise ArgumentError(f"`run` must have shape [T, n, d], got {list(y.shape)}.")
-    return y
+    return y.detach()
 
 
 def _difference(run: Trajectory | Tensor, truth: Trajectory | Tensor) -> Tensor:

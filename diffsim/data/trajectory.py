@@ -62,6 +62,8 @@ class Trajectory:
             raise ArgumentError(f"`y` has {len(self.y)} samples for {len(self.t)} times `t`.{mend}")
         if self.y.shape[1] == 0 or self.y.shape[2] == 0:
             raise ArgumentError(f"`y` must hold at least one run and one component, got {list(self.y.shape)}.")
+        if self.t.device != self.y.device:
+            raise ArgumentError(f"`t` is on {self.t.device}, `y` on {self.y.device}. Move them to one device.")
         _check_finite("t", self.t)
         _check_finite("y", self.y)
         step = self.t.detach().diff()

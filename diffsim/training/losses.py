@@ -63,6 +63,7 @@ class RolloutLoss(Loss):
     With ``fixed`` initial states each window starts at its first sample. With ``free`` ones the first states are
     fitted with the field, from the samples on, and discarded after. If the samples carry normal noise and `noise`
     is its standard deviation, the loss is then, per number and up to a constant, twice the negative log likelihood.
+    Free initial states and weights pull at each other: L-BFGS finds their minimum in far fewer steps than Adam.
 
     Attributes:
         window: Samples in a window, at least 2; None is the whole run.

@@ -39,6 +39,7 @@ def test_the_drift_of_a_growing_oscillation():
     assert torch.allclose(energy_drift(MassSpring(), run, relative=True), torch.tensor([growth] * 2).double())
     assert torch.allclose(energy_drift(MassSpring(), run), growth * torch.tensor([0.5, 2.0]).double())
     assert not energy_drift(MassSpring(stiffness=torch.tensor(1.0, requires_grad=True)), run).requires_grad
+    assert not rmse(run.y.requires_grad_(True), run).requires_grad
 
 
 def test_valid_prediction_time_of_a_wrong_frequency():

@@ -39,6 +39,7 @@ class TestValidation:
             ({"t": torch.tensor([0.0, 2.0, 1.0, 3.0, 4.0])}, ArgumentError, "strictly increasing"),
             ({"t": torch.tensor([0.0, 1.0, 1.0, 2.0, 3.0])}, ArgumentError, "drop repeats"),
             ({"t": torch.tensor([0.0, 1.0, torch.nan, 2.0, 3.0])}, ArgumentError, "`t` must be finite"),
+            ({"y": torch.zeros(5, 3, 2, device="meta")}, ArgumentError, "Move them to one device"),
             ({"dy": torch.zeros(4, 3, 2)}, ArgumentError, "`dy` must have the shape"),
             ({"names": ("q",)}, ArgumentError, "one entry for each of the 2"),
         ],
