@@ -106,7 +106,7 @@ def valid_prediction_time(run: Trajectory | Tensor, truth: Trajectory, tolerance
     Raises:
         ArgumentError: Different times or shapes, or a tolerance that is not above 0.
 
-    Source: Vlachas et al., 2020, arXiv 1910.05266, section 3.2.
+    Source: Vlachas et al., 2020, arXiv 1910.05266 (valid prediction time).
     """
     if not tolerance > 0:
         raise ArgumentError(f"`tolerance` must be above 0, got {tolerance}.")
