@@ -19,7 +19,9 @@ class Stepper(Protocol):
     """A fixed-step method on one grid."""
 
     @property
-    def field(self) -> VectorField: ...
+    def field(self) -> VectorField:
+        """The field that is solved."""
+        ...
 
     def advance(self, y: Tensor, first: int, last: int) -> Tensor:
         """The state at step number `last` from that at `first`."""
