@@ -1,1 +1,69 @@
-"""Differentiable simulation."""
+"""Differentiable simulation: vector fields, known systems, solvers, runs, fits and what they are judged by."""
+
+from diffsim.contracts import check_vector_field
+from diffsim.data.derivatives import estimate_derivatives
+from diffsim.data.trajectory import Trajectory
+from diffsim.errors import ArgumentError, ArgumentTypeError, ContractError, IntegrationError, TrainingError
+from diffsim.fields.base import ConditionedField, FunctionField, VectorField
+from diffsim.fields.hamiltonian import Hamiltonian, HamiltonianField, Separable, SeparableHamiltonian
+from diffsim.fields.neural import NeuralField, mlp
+from diffsim.integrate.odeint import odeint, simulate
+from diffsim.integrate.solver import Solver
+from diffsim.metrics import coordinate_error, energy_drift, energy_error, rmse, valid_prediction_time
+from diffsim.systems.double_pendulum import DoublePendulum
+from diffsim.systems.epidemic import SEIR
+from diffsim.systems.henon_heiles import HenonHeiles
+from diffsim.systems.lorenz import Lorenz63
+from diffsim.systems.lotka_volterra import LotkaVolterra
+from diffsim.systems.n_body import NBody
+from diffsim.systems.oscillators import DoubleWell, Duffing, ForcedDuffing, MassSpring, Pendulum, VanDerPol
+from diffsim.training.fit import fit
+from diffsim.training.losses import DerivativeLoss, OneStepLoss, RolloutLoss
+from diffsim.training.report import FitReport
+from diffsim.training.settings import Training
+
+__all__ = [
+    "SEIR",
+    "ArgumentError",
+    "ArgumentTypeError",
+    "ConditionedField",
+    "ContractError",
+    "DerivativeLoss",
+    "DoublePendulum",
+    "DoubleWell",
+    "Duffing",
+    "FitReport",
+    "ForcedDuffing",
+    "FunctionField",
+    "Hamiltonian",
+    "HamiltonianField",
+    "HenonHeiles",
+    "IntegrationError",
+    "Lorenz63",
+    "LotkaVolterra",
+    "MassSpring",
+    "NBody",
+    "NeuralField",
+    "OneStepLoss",
+    "Pendulum",
+    "RolloutLoss",
+    "Separable",
+    "SeparableHamiltonian",
+    "Solver",
+    "Training",
+    "TrainingError",
+    "Trajectory",
+    "VanDerPol",
+    "VectorField",
+    "check_vector_field",
+    "coordinate_error",
+    "energy_drift",
+    "energy_error",
+    "estimate_derivatives",
+    "fit",
+    "mlp",
+    "odeint",
+    "rmse",
+    "simulate",
+    "valid_prediction_time",
+]
