@@ -22,7 +22,7 @@ from studies.errors import StudyError
 from studies.randomness import isolated
 from studies.storage.base import Result
 
-__all__ = ["Job", "Simulator", "Workers", "as_outcome", "as_results"]
+__all__ = ["Job", "Simulator", "Workers", "as_outcome", "as_results", "readable", "run_job"]
 
 
 class Simulator(Protocol):
@@ -89,6 +89,11 @@ def as_results(trials: Sequence[int], outcome: NDArray[np.floating]) -> list[Res
     return results
 
 
+def readable(text: str) -> str:
+    """Text that can be stored as UTF-8; a traceback may hold anything."""
+    return text.encode(errors="backslashreplace").decode()
+
+
 def run_job(simulator: Simulator, job: Job) -> list[Result]:
     """Calls the simulator once; what it raises is recorded. A top-level function, so that any executor can run it."""
     started, clock, host = time.time(), time.perf_counter(), f"{socket.gethostname()}:{os.getpid()}"
@@ -98,7 +103,7 @@ def run_job(simulator: Simulator, job: Job) -> list[Result]:
         with isolated(torch.Generator().manual_seed(job.seed)):
             outcome = as_outcome(simulator(torch.tensor(job.theta), generator), len(job.trials))
     except (Exception, SystemExit):
-        error = traceback.format_exc()
+        error = readable(traceback.format_exc())
     seconds = time.perf_counter() - clock
     results = (
         [Result(trial, error=error) for trial in job.trials] if outcome is None else as_results(job.trials, outcome)

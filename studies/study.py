@@ -12,7 +12,7 @@ from torch import Tensor
 
 from diffsim.errors import ArgumentError, ArgumentTypeError
 from studies.errors import ConflictError, StudyError
-from studies.evaluate import Job, Simulator, Workers, as_outcome, as_results
+from studies.evaluate import Job, Simulator, Workers, as_outcome, as_results, readable
 from studies.history import History
 from studies.ledger import Ledger
 from studies.progress import Progress
@@ -79,7 +79,7 @@ class Study:
         seed: int = 0,
         name: str = "study",
     ) -> None:
-        if not isinstance(space, Space):
+        if isinstance(space, type) or not isinstance(space, Space):
             raise ArgumentTypeError(f"`space` must be a design space, got {space!r}. Pass Box({{'q': (-2, 2)}}).")
         if isinstance(strategy, type) or not callable(getattr(strategy, "propose", None)):
             raise ArgumentTypeError(f"`strategy` must have a method `propose`, got {strategy!r}. Pass Sobol(), say.")
@@ -153,7 +153,8 @@ class Study:
             trials: A round as asked, or trial numbers.
             error: What happened.
         """
-        self.storage.add_results(self.name, [Result(trial, error=str(error)) for trial in self._numbers(trials)])
+        text = readable(str(error))
+        self.storage.add_results(self.name, [Result(trial, error=text) for trial in self._numbers(trials)])
 
     def run(
         self,
@@ -181,7 +182,8 @@ class Study:
             rounds: Number of rounds to reach; give this or `trials`.
             batch: Trials a round: chosen together and evaluated in parallel.
             executor: Where trials run: any `concurrent.futures.Executor`, or a function that makes one (a process pool
-                whose worker was killed is then made anew). None is here, one after the other.
+                whose worker was killed is then made anew). None is here, one after the other. A simulator that draws
+                from global random state, not from its generator, is repeatable in processes but not in threads.
             vectorized: Call the simulator once a round, with theta of shape [n, d] and one generator.
             max_failures: The run stops when this many trials have failed and none succeeded since it began.
             progress: Show a progress bar; None shows it in a terminal only. Elsewhere it is a few lines of text.

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -76,6 +76,7 @@ class Result:
     host: str | None = None
 
 
+@runtime_checkable
 class Storage(Protocol):
     """Where studies are kept. Records are appended, never changed; one study may be written by many processes.
 

@@ -32,6 +32,16 @@ def test_isolated_restores_after_an_error():
     assert draw_state() == before
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_isolated_holds_on_the_gpu_too():
+    torch.rand(1, device="cuda")
+    before, draws = torch.cuda.get_rng_state(), []
+    for _ in range(2):
+        with isolated(torch.Generator().manual_seed(3)):
+            draws.append(torch.rand(3, device="cuda"))
+    assert torch.equal(*draws) and torch.equal(torch.cuda.get_rng_state(), before)
+
+
 def draw_state():
     return torch.get_rng_state().tolist(), str(np.random.get_state()), random.getstate()
 

@@ -162,6 +162,7 @@ def test_what_a_simulator_raises_is_recorded_with_its_traceback():
 
     for error in errors(explode):
         assert "the beam is off" in error and "in explode" in error and "Traceback" in error
+    assert all("\\udce9" in error for error in errors(lambda theta, generator: open("\udce9.txt")))
     assert all("SystemExit" in error for error in errors(lambda theta, generator: exit(3)))
 
 
@@ -330,6 +331,7 @@ def test_bad_runs_are_refused(arguments, message):
 def test_bad_studies_are_refused():
     for arguments, message in (
         (({"q": (0, 1)}, Random()), "`space` must be a design space"),
+        ((Box, Random()), "`space` must be a design space"),
         ((BOX, Random), "`strategy` must have a method `propose`"),
         ((BOX, None), "`strategy` must have a method `propose`"),
     ):
