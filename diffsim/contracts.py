@@ -6,14 +6,16 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from diffsim.errors import ArgumentError, ArgumentTypeError, ContractError
+from diffsim.errors import ArgumentError, ArgumentTypeError, ContractError, IntegrationError
 from diffsim.fields.base import VectorField
 from diffsim.fields.hamiltonian import Hamiltonian
 from diffsim.integrate.constants import hidden_leaves
 from diffsim.integrate.odeint import odeint
-from diffsim.integrate.solver import Solver
+from diffsim.integrate.solver import Gradient, Solver
 
 __all__ = ["check_vector_field"]
+
+_OUTPUTS = 6
 
 
 def check_vector_field(
@@ -32,9 +34,9 @@ def check_vector_field(
     - pure: equal arguments give equal results, and the arguments stay as they are.
     - batch: trajectories are independent, and states may have shape [d], [n, d] and [a, n, d].
     - state gradient, constant gradient: derivatives agree with finite differences.
-    - adjoint: through a solve, gradients by the adjoint equation and by backpropagation agree.
-    - hamiltonian: of a `Hamiltonian`, the field is (dH/dp, -dH/dq), its flow preserves volume and the
-      symplectic form, and the energy stays constant along a solution.
+    - hamiltonian: the flow of a `Hamiltonian` preserves volume and the symplectic form, the field is
+      (dH/dp, -dH/dq), and the energy stays constant along a solution.
+    - solve: gradients through a solve, by the adjoint equation, by backpropagation and by finite differences, agree.
 
     The field itself is left as it is: the checks work on copies.
 
@@ -70,16 +72,16 @@ def check_vector_field(
     exact = _copy(field, torch.float64)
     for dtype in (torch.float32, torch.float64):
         time = torch.tensor(t, dtype=dtype, device=y0.device)
-        _check_call(_copy(field, dtype), time, y.to(dtype))
+        _check_call(_copy(field, dtype), time, y.to(dtype, copy=True))
     time = torch.tensor(t, dtype=torch.float64, device=y0.device)
-    _check_hidden(exact, time, y)
     _check_pure(exact, time, y)
+    _check_hidden(exact, time, y)
     _check_batch(exact, time, y, batched_constants)
     _check_state_gradient(exact, time, y, generator)
     _check_constant_gradients(exact, time, y, generator)
     if isinstance(exact, Hamiltonian):
         _check_hamiltonian(exact, time, y, duration, generator)
-    _check_adjoint(exact, time, y, duration, generator)
+    _check_solve(exact, time, y, duration, generator)
 
 
 def _copy(field: VectorField, dtype: torch.dtype) -> VectorField:
@@ -153,12 +155,14 @@ def _check_call(field: VectorField, t: Tensor, y: Tensor) -> None:
 
 
 def _check_pure(field: VectorField, t: Tensor, y: Tensor) -> None:
-    t_before, y_before = t.clone(), y.clone()
-    first, second = field(t, y).clone(), field(t, y)
-    if not (torch.equal(t, t_before) and torch.equal(y, y_before)):
+    t_given, y_given = t.clone(), y.clone()
+    first, second = field(t_given, y_given).clone(), field(t, y.clone())
+    if not (torch.equal(t, t_given) and torch.equal(y, y_given)):
         raise ContractError("pure: the field changes its arguments in place. Work on new tensors.")
     if not torch.equal(first, second):
         raise ContractError("pure: two calls with equal arguments differ. Take randomness and state out of the field.")
+    with torch.no_grad():
+        _close("pure", field(t, y), first, "the field gives other values under torch.no_grad().")
 
 
 def _check_batch(field: VectorField, t: Tensor, y: Tensor, batched_constants: bool) -> None:
@@ -219,35 +223,26 @@ def _check_constant_gradients(field: VectorField, t: Tensor, y: Tensor, generato
 
 
 def _check_hamiltonian(field: Hamiltonian, t: Tensor, y: Tensor, duration: float, generator: torch.Generator) -> None:
-    energy = field.energy(y)
+    energy = field.energy(y).detach()
     if energy.shape != y.shape[:-1]:
         raise ContractError(f"hamiltonian: energy must have shape {list(y.shape[:-1])}, got {list(energy.shape)}.")
     k = y.shape[-1] // 2
-    slope = field(t, y).detach()
-    v = _direction(y, generator)
-    h = 1e-6 * max(1.0, float(y.abs().amax()))
-    difference = (field.energy(y + h * v) - field.energy(y - h * v)).detach() / (2 * h)
-    gradient = torch.cat([-slope[..., k:], slope[..., :k]], dim=-1)
-    scale = (gradient * v).abs().sum() + energy.detach().abs().sum()
-    _close_numbers(
-        "hamiltonian",
-        (gradient * v).sum(),
-        difference.sum(),
-        scale,
-        "the field is not (dH/dp, -dH/dq): dH along a line",
-    )
     jacobian = torch.stack([_row(field, t, y, i) for i in range(2 * k)], dim=-2)
-    trace = jacobian.diagonal(dim1=-2, dim2=-1).sum(-1)
-    size = jacobian.abs().amax() + 1e-300
-    if (trace.abs() > 1e-8 * size).any():
-        raise ContractError(
-            f"hamiltonian: the flow does not preserve volume, its divergence is {float(trace.abs().amax()):.3g}."
-        )
+    tolerance = 1e-8 * float(jacobian.abs().amax())
+    divergence = float(jacobian.diagonal(dim1=-2, dim2=-1).sum(-1).abs().amax())
+    if divergence > tolerance:
+        raise ContractError(f"hamiltonian: the flow does not preserve volume, its divergence is {divergence:.3g}.")
     form = torch.cat([-jacobian[..., k:, :], jacobian[..., :k, :]], dim=-2)
-    if ((form - form.mT).abs() > 1e-8 * size).any():
+    if ((form - form.mT).abs() > tolerance).any():
         raise ContractError("hamiltonian: the flow does not preserve the symplectic form: J df/dy is not symmetric.")
-    times = t + duration * torch.linspace(0, 1, 11, dtype=y.dtype, device=y.device)
-    energies = field.energy(odeint(field, y, times, Solver(rtol=1e-9, atol=1e-11))).detach()
+    slope, v = field(t, y).detach(), _direction(y, generator)
+    gradient = torch.cat([-slope[..., k:], slope[..., :k]], dim=-1)
+    h = 1e-6 * max(1.0, float(y.abs().amax()))
+    difference = (field.energy(y + h * v) - field.energy(y - h * v)).detach().sum() / (2 * h)
+    scale = (gradient * v).abs().sum() + energy.abs().sum()
+    what = "the field is not (dH/dp, -dH/dq): the slope of H along a line, by the field,"
+    _close_numbers("hamiltonian", (gradient * v).sum(), difference, scale, what)
+    energies = field.energy(_solve(field, y, t, duration, "adjoint")).detach()
     drift = (energies - energies[0]).abs().amax(0)
     if (drift > 1e-6 * (energies.abs().amax(0) + energies.std() + 1e-6)).any():
         raise ContractError(f"hamiltonian: the energy drifts by {float(drift.amax()):.3g} along a solution.")
@@ -261,24 +256,51 @@ def _row(field: VectorField, t: Tensor, y: Tensor, i: int) -> Tensor:
     return torch.autograd.grad(slope[..., i].sum(), x, materialize_grads=True, allow_unused=True)[0]
 
 
-def _check_adjoint(field: VectorField, t: Tensor, y: Tensor, duration: float, generator: torch.Generator) -> None:
-    named = [(n, c) for n, c in (*field.named_parameters(), *field.named_buffers()) if c.is_floating_point()]
-    for _, constant in named:
-        constant.requires_grad_(True)
-    times = t + duration * torch.linspace(0, 1, 5, dtype=y.dtype, device=y.device)
-    w = torch.randn(5, *y.shape, dtype=y.dtype, generator=generator).to(y.device)
-    inputs = (y.clone().requires_grad_(True), *(c for _, c in named))
-    found: list[tuple[Tensor, ...]] = []
-    for gradient in ("adjoint", "backprop"):
-        states = odeint(field, inputs[0], times, Solver(rtol=1e-9, atol=1e-11, gradient=gradient))
-        found.append(torch.autograd.grad((states * w).sum(), inputs, allow_unused=True, materialize_grads=True))
-    for name, a, b in zip(("y0", *(n for n, _ in named)), *found, strict=True):
-        scale = b.abs().amax() if b.numel() else torch.tensor(0.0)
-        if b.numel() and ((a - b).abs() > 1e-4 * scale + 1e-7).any():
-            raise ContractError(
-                f"adjoint: the gradient in `{name}` by the adjoint equation and by backpropagation differ by "
-                f"{float((a - b).abs().amax()):.3g} of {float(scale):.3g}."
+def _solve(field: VectorField, y: Tensor, t: Tensor, duration: float, gradient: Gradient) -> Tensor:
+    times = t + duration * torch.linspace(0, 1, _OUTPUTS, dtype=y.dtype, device=y.device)
+    return odeint(field, y, times, Solver(rtol=1e-9, atol=1e-11, gradient=gradient))
+
+
+def _check_solve(field: VectorField, t: Tensor, y: Tensor, duration: float, generator: torch.Generator) -> None:
+    tensors = {"y0": y.clone(), **dict(field.named_parameters()), **dict(field.named_buffers())}
+    inputs = {name: x for name, x in tensors.items() if x.is_floating_point() and x.numel()}
+    for x in inputs.values():
+        x.requires_grad_(True)
+    w = torch.stack([_direction(y, generator) for _ in range(_OUTPUTS)])
+    try:
+        found = [
+            torch.autograd.grad(
+                (_solve(field, inputs["y0"], t, duration, gradient) * w).sum(),
+                list(inputs.values()),
+                allow_unused=True,
+                materialize_grads=True,
             )
+            for gradient in ("adjoint", "backprop")
+        ]
+    except IntegrationError as error:
+        raise ContractError(f"solve: from `y0` over duration={duration}: {error}") from error
+    for name, a, b in zip(inputs, *found, strict=True):
+        if ((a - b).abs() > 1e-4 * b.abs().amax() + 1e-7).any():
+            raise ContractError(
+                f"solve: the gradients in `{name}` by the adjoint equation and by backpropagation differ by "
+                f"{float((a - b).abs().amax()):.3g} of {float(b.abs().amax()):.3g}."
+            )
+    values = [x.detach().clone() for x in inputs.values()]
+    steps = [1e-4 * max(1e-3, float(x.abs().amax())) * _direction(x, generator) for x in values]
+    sides: list[Tensor] = []
+    with torch.no_grad():
+        for sign in (1, -1):
+            for x, value, step in zip(inputs.values(), values, steps, strict=True):
+                x.copy_(value + sign * step)
+            sides.append((_solve(field, inputs["y0"], t, duration, "adjoint") * w).sum())
+    parts = torch.stack([(g * step).sum() for g, step in zip(found[0], steps, strict=True)])
+    got, difference = parts.sum(), (sides[0] - sides[1]) / 2
+    scale = parts.abs().sum() + 1e-6 * sides[0].abs()
+    if not bool((got - difference).abs() <= 1e-3 * scale):
+        raise ContractError(
+            f"solve: the gradient through a solve is {float(got):.6g} along a line, finite differences give "
+            f"{float(difference):.6g}. Look for a detach or a kink on the way."
+        )
 
 
 def _close(rule: str, a: Tensor, b: Tensor, message: str) -> None:

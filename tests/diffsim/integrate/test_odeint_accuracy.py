@@ -108,7 +108,7 @@ def test_float32_in_float32_out(method):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("method", ["dopri5", "dopri8", "rk4", "implicit_adams", "leapfrog", "implicit_midpoint"])
-@settings(max_examples=10)
+@settings(max_examples=6)
 @given(exponent=st.integers(-9, 9), backward=st.booleans())
 def test_scales_of_time(method, dtype, exponent, backward):
     scale = 10.0**exponent
@@ -117,10 +117,10 @@ def test_scales_of_time(method, dtype, exponent, backward):
     t = -t if backward else t
     # q of order 1, p of order 1 / scale: the tolerance is relative.
     y0 = torch.tensor([[1.0, 0.5 / scale]], dtype=dtype)
-    solver = Solver(method, rtol=1e-6, atol=1e-8 * min(1, 1 / scale), step=None if "dopri" in method else 0.01 * scale)
+    solver = Solver(method, rtol=1e-6, atol=1e-8 * min(1, 1 / scale), step=None if "dopri" in method else 0.02 * scale)
     y = odeint(field, y0, t, solver).double() * torch.tensor([1, scale])
     exact = field.double().solution(y0, t) * torch.tensor([1, scale])
-    assert (y - exact).abs().amax() < (2e-4 if method in ("leapfrog", "implicit_midpoint") else 5e-5)
+    assert (y - exact).abs().amax() < (5e-4 if method in ("leapfrog", "implicit_midpoint") else 5e-5)
 
 
 def test_float64_times_far_from_zero_stay_accurate():
@@ -165,7 +165,7 @@ def test_the_step_is_never_the_output_spacing():
     assert error(Driven(), states(), t, Solver("rk4", step=0.01)) < 1e-8
 
 
-@settings(max_examples=15)
+@settings(max_examples=8)
 @given(n=st.integers(2, 9), seed=st.integers(0, 99), backward=st.booleans())
 def test_outputs_do_not_change_a_fixed_step_solution(n, seed, backward):
     # Any times with the same ends: the same steps, so the same last state.
@@ -236,7 +236,7 @@ def test_constant_and_zero_fields():
 
 def test_implicit_adams_that_does_not_converge_is_an_error():
     field = FunctionField(lambda t, y: -50 * y)
-    with pytest.raises(IntegrationError, match="implicit_adams did not converge with step=0.1"):
+    with pytest.raises(IntegrationError, match=r"implicit_adams did not converge with step=0.1"):
         odeint(field, torch.ones(1), torch.tensor([0.0, 1.0]), Solver("implicit_adams", step=0.1))
 
 

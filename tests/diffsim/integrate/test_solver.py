@@ -46,7 +46,7 @@ def test_refuses_settings_out_of_range(settings, message):
     [{"rtol": "1e-6"}, {"method": "rk4", "step": torch.tensor(0.1)}, {"atol": True}, {"max_steps": 1e5}],
 )
 def test_refuses_settings_of_a_wrong_type(settings):
-    with pytest.raises(ArgumentTypeError, match="must be an? (number|int)"):
+    with pytest.raises(ArgumentTypeError, match=r"must be an? (number|int)"):
         Solver(**settings)
 
 
