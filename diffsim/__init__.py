@@ -5,6 +5,7 @@ from diffsim.data.derivatives import estimate_derivatives
 from diffsim.data.trajectory import Trajectory
 from diffsim.errors import ArgumentError, ArgumentTypeError, ContractError, IntegrationError, TrainingError
 from diffsim.fields.base import ConditionedField, FunctionField, VectorField
+from diffsim.fields.gaussian_process import GaussianProcessHamiltonian
 from diffsim.fields.hamiltonian import Hamiltonian, HamiltonianField, Separable, SeparableHamiltonian
 from diffsim.fields.neural import NeuralField, mlp
 from diffsim.integrate.odeint import odeint, simulate
@@ -18,6 +19,7 @@ from diffsim.systems.lotka_volterra import LotkaVolterra
 from diffsim.systems.n_body import NBody
 from diffsim.systems.oscillators import DoubleWell, Duffing, ForcedDuffing, MassSpring, Pendulum, VanDerPol
 from diffsim.training.fit import fit
+from diffsim.training.fit_runs import RunFit, fit_runs
 from diffsim.training.losses import DerivativeLoss, OneStepLoss, RolloutLoss
 from diffsim.training.report import FitReport
 from diffsim.training.settings import Training
@@ -35,6 +37,7 @@ __all__ = [
     "FitReport",
     "ForcedDuffing",
     "FunctionField",
+    "GaussianProcessHamiltonian",
     "Hamiltonian",
     "HamiltonianField",
     "HenonHeiles",
@@ -47,6 +50,7 @@ __all__ = [
     "OneStepLoss",
     "Pendulum",
     "RolloutLoss",
+    "RunFit",
     "Separable",
     "SeparableHamiltonian",
     "Solver",
@@ -61,6 +65,7 @@ __all__ = [
     "energy_error",
     "estimate_derivatives",
     "fit",
+    "fit_runs",
     "mlp",
     "odeint",
     "rmse",

@@ -4,6 +4,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from studies.acquisitions.model_error import ErrorReduction, disagreement
     from studies.contracts import check_storage, check_strategy
     from studies.errors import ConflictError, StorageError, StudyError
     from studies.history import History, Proposal, Trial
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from studies.storage.memory import MemoryStorage
     from studies.storage.sqlite import SQLiteStorage
     from studies.strategies.base import Optimiser, Strategy
+    from studies.strategies.model_based import ModelBased
     from studies.strategies.random import Random
     from studies.strategies.sobol import Sobol
     from studies.study import Round, Study
@@ -20,8 +22,10 @@ if TYPE_CHECKING:
 __all__ = [
     "Box",
     "ConflictError",
+    "ErrorReduction",
     "History",
     "MemoryStorage",
+    "ModelBased",
     "Optimiser",
     "Pool",
     "Proposal",
@@ -38,10 +42,12 @@ __all__ = [
     "Trial",
     "check_storage",
     "check_strategy",
+    "disagreement",
     "isolated",
 ]
 
 _MODULES = {
+    "studies.acquisitions.model_error": ("ErrorReduction", "disagreement"),
     "studies.contracts": ("check_storage", "check_strategy"),
     "studies.errors": ("ConflictError", "StorageError", "StudyError"),
     "studies.history": ("History", "Proposal", "Trial"),
@@ -51,6 +57,7 @@ _MODULES = {
     "studies.storage.memory": ("MemoryStorage",),
     "studies.storage.sqlite": ("SQLiteStorage",),
     "studies.strategies.base": ("Optimiser", "Strategy"),
+    "studies.strategies.model_based": ("ModelBased",),
     "studies.strategies.random": ("Random",),
     "studies.strategies.sobol": ("Sobol",),
     "studies.study": ("Round", "Study"),

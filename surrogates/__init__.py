@@ -1,1 +1,8 @@
-"""What stands in for a simulator: a distribution over its outcomes."""
+"""What stands in for a simulator: a distribution over its outcomes, or a model of its runs."""
+
+from surrogates.gaussian_process import gaussian_process
+from surrogates.rollout_ensemble import RolloutEnsemble
+from surrogates.rollout_model import RolloutModel
+from surrogates.rollout_posterior import RolloutPosterior
+
+__all__ = ["RolloutEnsemble", "RolloutModel", "RolloutPosterior", "gaussian_process"]

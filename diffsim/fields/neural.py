@@ -1,5 +1,6 @@
 """Neural vector fields: the neural ODE, and the multi-layer perceptron that most learned fields are built from."""
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 
@@ -41,7 +42,7 @@ def mlp(
         raise ArgumentError(f"`n_in`, `n_out` and `hidden` must be at least 1, got {widths}.")
     generator = torch.Generator().manual_seed(seed)
     layers: list[nn.Module] = []
-    for i, (a, b) in enumerate(zip(widths[:-1], widths[1:], strict=True)):
+    for i, (a, b) in enumerate(itertools.pairwise(widths)):
         last = i == len(widths) - 2
         layer = nn.utils.skip_init(nn.Linear, a, b, bias=not last, dtype=dtype)
         nn.init.orthogonal_(layer.weight, generator=generator)

@@ -1,6 +1,7 @@
 """Training: losses on runs, the fit, and its report."""
 
 from diffsim.training.fit import fit
+from diffsim.training.fit_runs import RunFit, fit_runs
 from diffsim.training.losses import DerivativeLoss, Loss, LossFunction, OneStepLoss, RolloutLoss
 from diffsim.training.optimise import optimise
 from diffsim.training.report import FitReport
@@ -15,7 +16,9 @@ __all__ = [
     "LossTerms",
     "OneStepLoss",
     "RolloutLoss",
+    "RunFit",
     "Training",
     "fit",
+    "fit_runs",
     "optimise",
 ]

@@ -1,0 +1,6 @@
+"""Acquisitions: what to simulate next, given a model."""
+
+from studies.acquisitions.linear_gaussian import ExpectedErrorReduction, ResponseInformation
+from studies.acquisitions.model_error import ErrorReduction, disagreement
+
+__all__ = ["ErrorReduction", "ExpectedErrorReduction", "ResponseInformation", "disagreement"]

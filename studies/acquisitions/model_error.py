@@ -1,0 +1,63 @@
+"""Acquisitions as arguments of `ModelBased`: what to simulate next to make a model of runs better."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from diffsim.errors import ArgumentError, ArgumentTypeError
+from studies.acquisitions.linear_gaussian import ExpectedErrorReduction, ResponseInformation
+from studies.history import History
+from studies.space import Box
+from surrogates.rollout_model import RolloutModel
+
+__all__ = ["ErrorReduction", "disagreement"]
+
+
+def disagreement(model: RolloutModel, history: History) -> ResponseInformation:
+    """Where the model disagrees with itself most: the log-det of its response over the batch.
+
+    Needs no target distribution; it tends to the edges of the space.
+
+    Raises:
+        ArgumentTypeError: The model is not a `RolloutModel`.
+    """
+    return ResponseInformation(_checked(model))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ErrorReduction:
+    """Expected reduction of the roll-out error over a target distribution of designs.
+
+    Args:
+        targets: Draws from the target distribution, in the coordinates of the space, shape [m, k]; they may lie
+            outside it. By default the space itself, evenly.
+        t: Output times over which runs should be predicted; those of the model by default.
+
+    Raises:
+        ArgumentError: `targets` has the wrong shape.
+        ArgumentTypeError: The model is not a `RolloutModel`.
+    """
+
+    targets: Tensor | None = None
+    t: Tensor | None = None
+
+    def __call__(self, model: RolloutModel, history: History) -> ExpectedErrorReduction:
+        targets = _even(history) if self.targets is None else self.targets
+        if targets.ndim != 2 or targets.shape[1] != history.space.dim or len(targets) == 0:
+            raise ArgumentError(f"`targets` must have shape [m, {history.space.dim}], got {list(targets.shape)}.")
+        return ExpectedErrorReduction(_checked(model), targets, self.t)
+
+
+def _even(history: History, n: int = 64) -> Tensor:
+    if isinstance(history.space, Box):
+        return history.space.sobol(n, seed=0)
+    return history.space.sample(n, torch.Generator().manual_seed(0))
+
+
+def _checked(model: object) -> RolloutModel:
+    if not isinstance(model, RolloutModel):
+        raise ArgumentTypeError(
+            f"`fit` of ModelBased must return a RolloutEnsemble or a RolloutPosterior for this acquisition, got {model!r}."
+        )
+    return model

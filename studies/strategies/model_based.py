@@ -1,0 +1,101 @@
+"""Bayesian optimisation and active learning in one strategy: fit a model to the history, maximise an acquisition."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+import torch
+from botorch.acquisition.acquisition import AcquisitionFunction
+from botorch.optim import optimize_acqf
+from torch import Tensor
+
+from diffsim.errors import ArgumentError
+from studies.history import History, Proposal
+from studies.space import Box, Pool
+from studies.strategies.base import Strategy
+from studies.strategies.random import Random
+from studies.strategies.sobol import Sobol
+
+__all__ = ["ModelBased"]
+
+M = TypeVar("M")
+_CHUNK = 128
+
+
+@dataclass(frozen=True)
+class ModelBased(Generic[M]):
+    """Fit a model to the history, then take the designs that maximise an acquisition function.
+
+    A round of several trials is chosen one after the other, each knowing those before it and the pending ones
+    (`X_pending`). Over a `Box` the acquisition is searched on a scrambled Sobol sample, then climbed by L-BFGS from
+    its best points; over a `Pool` every untried candidate is looked at.
+
+    Args:
+        fit: Fits a model to a history of at least `start` complete trials.
+        acquire: Makes a BoTorch acquisition function of the model and the history; larger is better there.
+        start: Number of trials, complete or pending, from which the model decides.
+        initial: The strategy before that; Sobol by default (random over a pool).
+        candidates: Number of Sobol candidates.
+        climb: L-BFGS iterations from the best candidates; 0 takes the best candidate itself.
+
+    Source: Jones, Schonlau and Welch, 1998; Balandat et al., 2020, arXiv 1910.06403.
+    """
+
+    fit: Callable[[History], M]
+    acquire: Callable[[M, History], AcquisitionFunction]
+    start: int = 2
+    initial: Strategy | None = None
+    candidates: int = 256
+    climb: int = 20
+    restarts: int = field(default=4)
+
+    def __post_init__(self) -> None:
+        for name, least in (("start", 1), ("candidates", 1), ("climb", 0), ("restarts", 1)):
+            if (value := getattr(self, name)) < least:
+                raise ArgumentError(f"`{name}` must be at least {least}, got {value}.")
+
+    def propose(self, history: History, n: int, generator: torch.Generator) -> Proposal:
+        missing = self.start - len(history) - len(history.pending)
+        if missing > 0 or len(history) == 0:
+            default = Sobol() if isinstance(history.space, Box) else Random()
+            return (self.initial or default).propose(history, n, generator)
+        acquisition = self.acquire(self.fit(history), history)
+        chosen: list[Tensor] = []
+        values: list[float] = []
+        for _ in range(n):
+            taken = torch.cat([history.pending, *chosen])
+            acquisition.set_X_pending(taken if len(taken) else None)
+            theta, value = self._best(acquisition, history, taken, generator)
+            chosen.append(theta)
+            values.append(value)
+        return Proposal(torch.cat(chosen), {"acquisition": values})
+
+    def _best(
+        self, acquisition: AcquisitionFunction, history: History, taken: Tensor, generator: torch.Generator
+    ) -> tuple[Tensor, float]:
+        candidates = self._candidates(history, taken, generator)
+        with torch.no_grad():
+            values = torch.cat([acquisition(part[:, None]) for part in candidates.split(_CHUNK)])
+        values = torch.where(torch.isfinite(values), values, -torch.inf)
+        order = values.argsort(descending=True, stable=True)
+        theta, value = candidates[order[:1]], float(values[order[0]])
+        if isinstance(history.space, Box) and self.climb:
+            climbed, reached = optimize_acqf(
+                acquisition,
+                history.space.bounds,
+                q=1,
+                num_restarts=self.restarts,
+                batch_initial_conditions=candidates[order[: self.restarts], None],
+                options={"maxiter": self.climb},
+            )
+            if float(reached) > value:
+                theta, value = climbed.detach(), float(reached)
+        return theta, value
+
+    def _candidates(self, history: History, taken: Tensor, generator: torch.Generator) -> Tensor:
+        space = history.space
+        if isinstance(space, Pool):
+            return space.without(torch.cat([history.tried, taken])).candidates
+        if isinstance(space, Box):
+            return space.sobol(self.candidates, int(torch.randint(2**31, (), generator=generator)))
+        return space.sample(self.candidates, generator)

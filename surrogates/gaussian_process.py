@@ -1,0 +1,58 @@
+"""A Gaussian process on a simulator's outcomes: BoTorch's single-task model, fitted, with sensible transforms."""
+
+import torch
+from botorch.fit import fit_gpytorch_mll
+from botorch.models import SingleTaskGP
+from botorch.models.transforms import Normalize, Standardize
+from gpytorch.mlls import ExactMarginalLogLikelihood
+from torch import Tensor
+
+from diffsim.errors import ArgumentError
+
+__all__ = ["gaussian_process"]
+
+
+def gaussian_process(
+    theta: Tensor, outcome: Tensor, *, bounds: Tensor | None = None, noise: Tensor | float | None = None
+) -> SingleTaskGP:
+    """A Gaussian process fitted by marginal likelihood, one independent output a column.
+
+    Args:
+        theta: Parameters, shape [n, d].
+        outcome: Outcomes, shape [n] or [n, m].
+        bounds: Bounds of the parameters, shape [2, d]; the data's own range by default.
+        noise: Known standard deviation of the outcomes, shape [], [n] or [n, m]; estimated by default.
+
+    Returns:
+        A BoTorch model in evaluation mode, float64.
+
+    Raises:
+        ArgumentError: Shapes do not agree, there are no data, or values are not finite.
+
+    Source: Rasmussen and Williams, 2006, chapter 2; priors of Hvarfner, Hellsten and Nardi, 2024, arXiv 2402.02229.
+    """
+    theta, outcome = theta.to(torch.float64), outcome.to(torch.float64)
+    outcome = outcome[:, None] if outcome.ndim == 1 else outcome
+    if theta.ndim != 2 or outcome.ndim != 2 or len(theta) != len(outcome) or len(theta) == 0:
+        raise ArgumentError(
+            f"`theta` and `outcome` must have shapes [n, d] and [n, m] with n > 0, got {list(theta.shape)} and "
+            f"{list(outcome.shape)}."
+        )
+    if not bool(torch.isfinite(theta).all() and torch.isfinite(outcome).all()):
+        raise ArgumentError("`theta` and `outcome` must be finite. Leave the failed trials out.")
+    if bounds is not None and bounds.shape != (2, theta.shape[1]):
+        raise ArgumentError(f"`bounds` must have shape [2, {theta.shape[1]}], got {list(bounds.shape)}.")
+    variance = None
+    if noise is not None:
+        deviation = torch.as_tensor(noise, dtype=torch.float64)
+        deviation = deviation[:, None] if deviation.ndim == 1 else deviation
+        variance = deviation.square().expand_as(outcome).clone()
+    model = SingleTaskGP(
+        theta,
+        outcome,
+        variance,
+        input_transform=Normalize(theta.shape[1], bounds=None if bounds is None else bounds.to(torch.float64)),
+        outcome_transform=Standardize(outcome.shape[1]),
+    )
+    fit_gpytorch_mll(ExactMarginalLogLikelihood(model.likelihood, model))
+    return model.eval()

@@ -1,0 +1,99 @@
+"""Runs under a Gaussian-process Hamiltonian: a Gaussian posterior over whole runs, by linearising the roll-out."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from botorch.posteriors.gpytorch import GPyTorchPosterior
+from gpytorch.distributions import MultitaskMultivariateNormal
+from linear_operator.operators import DiagLinearOperator, RootLinearOperator
+from torch import Tensor
+
+from diffsim.errors import ArgumentError
+from diffsim.fields.gaussian_process import GaussianProcessHamiltonian
+from diffsim.integrate.sensitivity import weight_sensitivity
+from surrogates.rollout_model import RolloutModel
+
+__all__ = ["RolloutPosterior"]
+
+
+class RolloutPosterior(RolloutModel):
+    """A fitted Gaussian-process Hamiltonian as a BoTorch model of runs.
+
+    The posterior over the weights is Gaussian; runs are linearised in them, so covariances between runs, and what a
+    new run would teach about others, are exact to first order.
+
+    Args:
+        field: The fitted field.
+        t: Output times of the runs, shape [T].
+        noise: Standard deviation of the measurement noise; that of the fit by default.
+        state: Maps designs [..., k] to initial states [..., d].
+        theta: Maps designs [..., k] to system parameters [..., j].
+        step: Largest solver step; a quarter of the shortest output interval, at least two hundredths of the span,
+            by default.
+    """
+
+    def __init__(
+        self,
+        field: GaussianProcessHamiltonian,
+        t: Tensor,
+        *,
+        noise: float | None = None,
+        state: Callable[[Tensor], Tensor] | None = None,
+        theta: Callable[[Tensor], Tensor] | None = None,
+        step: float | None = None,
+    ) -> None:
+        if (theta is None) != (field.n_theta == 0):
+            raise ArgumentError(f"`theta` must map designs to the field's {field.n_theta} parameters, got {theta}.")
+        super().__init__(t.to(torch.float64), float(field.noise) if noise is None else noise, state, theta)
+        self.field = field
+        span, shortest = float((t[-1] - t[0]).abs()), float(t.diff().abs().min())
+        self.step = max(shortest / 4, span / 50) if step is None else step
+
+    @property
+    def num_outputs(self) -> int:
+        """Number of outputs of a run, (T - 1) d."""
+        return (len(self.t) - 1) * self.field.dim
+
+    @property
+    def batch_shape(self) -> torch.Size:
+        """The model is one, not a batch."""
+        return torch.Size()
+
+    def response(self, X: Tensor, t: Tensor | None = None) -> Tensor:
+        return self._linearise(X, t)[1]
+
+    def posterior(
+        self,
+        X: Tensor,
+        output_indices: list[int] | None = None,
+        observation_noise: bool | Tensor = False,
+        posterior_transform: Any | None = None,
+    ) -> GPyTorchPosterior:
+        """The joint Gaussian of runs, [..., n, k] -> [..., n, (T - 1) d]."""
+        if output_indices is not None:
+            raise ArgumentError("`output_indices` is not supported: a run is one outcome. Leave it out.")
+        mean, response = self._linearise(X, None)
+        covariance: Any = RootLinearOperator(response.flatten(-3, -2))
+        jitter = self.noise**2 if observation_noise is True else 1e-10 * (1 + float(mean.detach().square().mean()))
+        diagonal = torch.full(covariance.shape[:-1], jitter).to(mean)
+        posterior = GPyTorchPosterior(MultitaskMultivariateNormal(mean, covariance + DiagLinearOperator(diagonal)))
+        return posterior if posterior_transform is None else posterior_transform(posterior)
+
+    def _linearise(self, X: Tensor, t: Tensor | None) -> tuple[Tensor, Tensor]:
+        y0, theta = self.launch(X)
+        batch = y0.shape[:-1]
+        times = self.t if t is None else t.to(torch.float64)
+        states, response, _ = weight_sensitivity(
+            self.field,
+            y0.reshape(-1, y0.shape[-1]),
+            times,
+            step=self.step,
+            theta=None if theta is None else theta.reshape(-1, theta.shape[-1]),
+        )
+        response = (response[:, 1:] @ self.field.factor).flatten(1, 2)
+        states = states[:, 1:].flatten(1)
+        finite = torch.isfinite(response).flatten(1).all(1) & torch.isfinite(states).all(1)
+        response = torch.where(finite[:, None, None], response, 0.0)
+        states = torch.where(finite[:, None], states, 0.0)
+        return states.reshape(*batch, -1), response.reshape(*batch, *response.shape[1:])
