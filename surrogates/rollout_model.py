@@ -52,5 +52,6 @@ class RolloutModel(Model, ABC):
 
     def launch(self, X: Tensor) -> tuple[Tensor, Tensor | None]:
         """Initial states [..., d] and system parameters [..., j] (or None) of designs [..., k]."""
-        X = X.to(torch.float64)
-        return (X if self.state is None else self.state(X)), (None if self.theta is None else self.theta(X))
+        design = X.to(torch.float64)
+        y0 = design if self.state is None else self.state(design)
+        return y0, None if self.theta is None else self.theta(design)

@@ -68,32 +68,53 @@ class RolloutPosterior(RolloutModel):
         X: Tensor,
         output_indices: list[int] | None = None,
         observation_noise: bool | Tensor = False,
-        posterior_transform: Any | None = None,
+        posterior_transform: Callable[[GPyTorchPosterior], GPyTorchPosterior] | None = None,
     ) -> GPyTorchPosterior:
-        """The joint Gaussian of runs, [..., n, k] -> [..., n, (T - 1) d]."""
+        """The joint Gaussian of runs, [..., n, k] -> [..., n, (T - 1) d].
+
+        Args:
+            X: Designs, shape [..., n, k].
+            output_indices: Not supported.
+            observation_noise: Whether the measurement noise is included, or the variance to include instead, of a shape
+                that broadcasts with [..., n, (T - 1) d].
+            posterior_transform: Applied to the posterior.
+        """
         if output_indices is not None:
             raise ArgumentError("`output_indices` is not supported: a run is one outcome. Leave it out.")
         mean, response = self._linearise(X, None)
         covariance: Any = RootLinearOperator(response.flatten(-3, -2))
-        jitter = self.noise**2 if observation_noise is True else 1e-10 * (1 + float(mean.detach().square().mean()))
-        diagonal = torch.full(covariance.shape[:-1], jitter).to(mean)
-        posterior = GPyTorchPosterior(MultitaskMultivariateNormal(mean, covariance + DiagLinearOperator(diagonal)))
+        variance = (
+            self.noise**2 * float(observation_noise) if isinstance(observation_noise, bool) else observation_noise
+        )
+        jitter = 1e-10 * (1 + float(mean.detach().square().mean()))
+        diagonal = DiagLinearOperator((torch.as_tensor(variance).to(mean) + jitter).expand(mean.shape).flatten(-2))
+        posterior = GPyTorchPosterior(MultitaskMultivariateNormal(mean, covariance + diagonal))
         return posterior if posterior_transform is None else posterior_transform(posterior)
 
     def _linearise(self, X: Tensor, t: Tensor | None) -> tuple[Tensor, Tensor]:
+        times = self.t if t is None else t.to(torch.float64)
         y0, theta = self.launch(X)
         batch = y0.shape[:-1]
-        times = self.t if t is None else t.to(torch.float64)
+        y0, theta = y0.flatten(0, -2), None if theta is None else theta.flatten(0, -2)
+        guard = _Guard()
         states, response, _ = weight_sensitivity(
-            self.field,
-            y0.reshape(-1, y0.shape[-1]),
-            times,
-            step=self.step,
-            theta=None if theta is None else theta.reshape(-1, theta.shape[-1]),
+            self.field, guard(y0), times, step=self.step, theta=None if theta is None else guard(theta)
         )
         response = (response[:, 1:] @ self.field.factor).flatten(1, 2)
         states = states[:, 1:].flatten(1)
-        finite = torch.isfinite(response).flatten(1).all(1) & torch.isfinite(states).all(1)
+        finite = guard.finite = torch.isfinite(response).flatten(1).all(1) & torch.isfinite(states).all(1)
         response = torch.where(finite[:, None, None], response, 0.0)
         states = torch.where(finite[:, None], states, 0.0)
         return states.reshape(*batch, -1), response.reshape(*batch, *response.shape[1:])
+
+
+class _Guard:
+    """Keeps the NaN of a run that diverges out of the gradient: its zero response does not depend on the design."""
+
+    finite: Tensor
+
+    def __call__(self, x: Tensor) -> Tensor:
+        if x.requires_grad and torch.is_grad_enabled():
+            x = x.view_as(x)
+            x.register_hook(lambda gradient: torch.where(self.finite[:, None], gradient, 0.0))
+        return x

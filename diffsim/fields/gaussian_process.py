@@ -237,6 +237,6 @@ class GaussianProcessHamiltonian(FourierHamiltonian):
         y, dy = y.to(self.weights).reshape(-1, self.dim), dy.to(self.weights).reshape(-1, self.dim)
         if y.shape[0] == 0:
             raise TrainingError("`y` is empty: a Gaussian-process Hamiltonian needs at least one state.")
-        if not bool(torch.isfinite(y).all() and torch.isfinite(dy).all()):
-            raise TrainingError("`y` and `dy` must be finite. Leave the failed runs out.")
+        if not all(bool(torch.isfinite(x).all()) for x in (y, dy, theta) if x is not None):
+            raise TrainingError("`y`, `dy` and `theta` must be finite. Leave the failed runs out.")
         return y, dy, theta

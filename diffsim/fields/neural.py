@@ -3,6 +3,7 @@
 import itertools
 import math
 from collections.abc import Callable, Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -44,7 +45,7 @@ def mlp(
     layers: list[nn.Module] = []
     for i, (a, b) in enumerate(itertools.pairwise(widths)):
         last = i == len(widths) - 2
-        layer = nn.utils.skip_init(nn.Linear, a, b, bias=not last, dtype=dtype)
+        layer = cast(nn.Linear, nn.utils.skip_init(nn.Linear, a, b, bias=not last, dtype=dtype))
         nn.init.orthogonal_(layer.weight, generator=generator)
         if not last:
             bound = 1 / math.sqrt(a)

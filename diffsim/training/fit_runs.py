@@ -1,5 +1,6 @@
 """The posterior of a Gaussian-process Hamiltonian given measured runs: integral-form start, then Gauss-Newton."""
 
+import math
 import time
 from dataclasses import dataclass
 from typing import Literal
@@ -13,11 +14,12 @@ from diffsim.data.trajectory import Trajectory
 from diffsim.errors import ArgumentError, TrainingError
 from diffsim.fields.evidence import maximise_evidence
 from diffsim.fields.gaussian_process import GaussianProcessHamiltonian
-from diffsim.integrate.sensitivity import weight_sensitivity
+from diffsim.integrate.sensitivity import runge_kutta, weight_sensitivity
 
 __all__ = ["RunFit", "fit_runs"]
 
 _NODES = 3  # Gauss-Legendre points in each sampling interval
+_DAMPING = [3.0**-i for i in range(8)]  # of a Gauss-Newton step
 _NOISE_FLOOR = 1e-5  # of the runs' spread: below, the solver's error is larger
 
 
@@ -74,7 +76,7 @@ def fit_runs(
     Source: Bock, 1983 (multiple shooting, Gauss-Newton); MacKay, 1992 (evidence).
     """
     started = time.perf_counter()
-    t, y = _check(field, runs, theta, noise, initial, iterations)
+    t, y = _check(field, runs, theta, noise, initial, step, iterations)
     theta = None if theta is None else theta.to(y)
     step = _default_step(t) if step is None else step
     known_noise = None if noise is None else max(noise, _NOISE_FLOOR * float(y.std()))
@@ -86,28 +88,25 @@ def fit_runs(
     shot = _Shot(field, t, y, theta, step, initial)
     objective = shot.objective(weights, y0, sigma)
     converged, taken = False, 0
-    for taken in range(1, iterations + 1):  # noqa: B007
+    while not converged and taken < iterations:
+        taken += 1
         design, target = shot.linearise(weights, y0)
         field.condition(design, target, sigma)
-        proposal, shift = field.weights, shot.initial_shift(field.weights - weights)
-        improved, scale = False, 1.0
-        for _ in range(8):
-            trial = (weights + scale * (proposal - weights), y0 + scale * shift)
+        change = field.weights - weights
+        shift = shot.initial_shift(change)
+        for scale in _DAMPING:
+            trial = weights + scale * change, y0 + scale * shift
             value = shot.objective(*trial, sigma)
             if value < objective:
-                improved = True
+                converged = objective - value < 1e-3 + 1e-6 * value
+                (weights, y0), objective = trial, value
                 break
-            scale /= 3
-        if not improved:
-            converged = True
+        else:
+            converged = math.isfinite(objective)
             break
-        converged = bool(objective - value < 1e-3 + 1e-6 * abs(value))
-        (weights, y0), objective = trial, value
         if known_noise is None:
             sigma = max(shot.noise(weights, y0, sigma, field), _NOISE_FLOOR * float(y.std()))
             objective = shot.objective(weights, y0, sigma)
-        if converged:
-            break
     design, target = shot.linearise(weights, y0)
     field.condition(design, target, sigma)
     field.weights = weights
@@ -127,7 +126,10 @@ class _Shot:
 
     def residuals(self, weights: Tensor, y0: Tensor) -> Tensor:
         """Measured minus rolled-out states, [n, T or T - 1, d]."""
-        return (self.y - _rollout(self.field, weights, y0, self.t, self.step, self.theta))[:, self.first :]
+        self.field.weights = weights
+        zero = torch.zeros((), dtype=y0.dtype, device=y0.device)
+        states = runge_kutta(lambda y: self.field(zero, y, self.theta), y0, self.t, self.step)
+        return (self.y - states)[:, self.first :]
 
     def residual(self, weights: Tensor, y0: Tensor) -> float:
         return float(self.residuals(weights, y0).square().mean().sqrt())
@@ -135,7 +137,7 @@ class _Shot:
     def objective(self, weights: Tensor, y0: Tensor, sigma: float) -> float:
         misfit = (self.residuals(weights, y0) / sigma).square().sum()
         value = float(misfit + (weights / self.field.signal).square().sum())
-        return value if np.isfinite(value) else float("inf")
+        return value if math.isfinite(value) else math.inf
 
     def linearise(self, weights: Tensor, y0: Tensor) -> tuple[Tensor, Tensor]:
         """Design [r, F] and target [r] with target = design . w + noise; the initial states projected out."""
@@ -170,25 +172,6 @@ class _Shot:
         return float((residuals.square().sum() / max(residuals.numel() - effective, 0.1 * residuals.numel())).sqrt())
 
 
-def _rollout(
-    field: GaussianProcessHamiltonian, weights: Tensor, y0: Tensor, t: Tensor, step: float, theta: Tensor | None
-) -> Tensor:
-    field.weights = weights
-    zero = torch.zeros((), dtype=y0.dtype, device=y0.device)
-    y, states = y0, [y0]
-    for interval in t.diff().tolist():
-        n_steps = max(int(np.ceil(abs(interval) / step - 1e-9)), 1)
-        h = interval / n_steps
-        for _ in range(n_steps):
-            k1 = field(zero, y, theta)
-            k2 = field(zero, y + h / 2 * k1, theta)
-            k3 = field(zero, y + h / 2 * k2, theta)
-            k4 = field(zero, y + h * k3, theta)
-            y = y + h / 6 * (k1 + 2 * k2 + 2 * k3 + k4)
-        states.append(y)
-    return torch.stack(states, dim=1)
-
-
 def _start_from_integrals(
     field: GaussianProcessHamiltonian, t: Tensor, y: Tensor, theta: Tensor | None, initial: str
 ) -> None:
@@ -198,7 +181,8 @@ def _start_from_integrals(
     """
     nodes, weights = _quadrature(t)
     degree = min(3, len(t) - 1)
-    spline = make_interp_spline(t.numpy(), y.numpy(), k=degree, axis=1)
+    order = t.argsort()
+    spline = make_interp_spline(t[order].numpy(), y[:, order].numpy(), k=degree, axis=1)
     path = torch.as_tensor(spline(nodes.flatten().numpy())).to(y)  # [n, (T - 1) * nodes, d]
     at_nodes = None if theta is None else theta[:, None]
 
@@ -242,16 +226,22 @@ def _check(
     theta: Tensor | None,
     noise: float | None,
     initial: str,
+    step: float | None,
     iterations: int,
 ) -> tuple[Tensor, Tensor]:
-    t, y = runs.t.to(field.weights), runs.y.to(field.weights).transpose(0, 1)
+    t, y = (x.detach().to(field.weights) for x in (runs.t, runs.y.transpose(0, 1)))
     if y.shape[-1] != field.dim:
         raise ArgumentError(f"`runs` must hold states of dimension {field.dim}, got {y.shape[-1]}.")
-    if (0 if theta is None else theta.shape[-1]) != field.n_theta or (theta is not None and len(theta) != len(y)):
-        given = None if theta is None else list(theta.shape)
-        raise ArgumentError(f"`theta` must have shape [{len(y)}, {field.n_theta}], got {given}.")
-    if noise is not None and not noise >= 0:
-        raise ArgumentError(f"`noise` must not be negative, got {noise}. Leave it out to estimate it.")
+    given = None if theta is None else list(theta.shape)
+    if given != ([len(y), field.n_theta] if field.n_theta else None):
+        wanted = f"have shape [{len(y)}, {field.n_theta}]" if field.n_theta else "be left out"
+        raise ArgumentError(f"`theta` must {wanted}, got {given}.")
+    if theta is not None and not bool(torch.isfinite(theta).all()):
+        raise ArgumentError("`theta` must be finite. Leave the failed runs out.")
+    if noise is not None and not 0 <= noise < math.inf:
+        raise ArgumentError(f"`noise` must be finite and not negative, got {noise}. Leave it out to estimate it.")
+    if step is not None and not step > 0:
+        raise ArgumentError(f"`step` must be positive, got {step}.")
     if initial not in ("fixed", "free"):
         raise ArgumentError(f"`initial` must be 'fixed' or 'free', got {initial!r}.")
     if iterations < 1:

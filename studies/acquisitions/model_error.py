@@ -58,6 +58,7 @@ def _even(history: History, n: int = 64) -> Tensor:
 def _checked(model: object) -> RolloutModel:
     if not isinstance(model, RolloutModel):
         raise ArgumentTypeError(
-            f"`fit` of ModelBased must return a RolloutEnsemble or a RolloutPosterior for this acquisition, got {model!r}."
+            "`fit` of ModelBased must return a RolloutEnsemble or a RolloutPosterior for this acquisition, got "
+            f"{model!r}."
         )
     return model

@@ -1,11 +1,12 @@
 """Bayesian optimisation and active learning in one strategy: fit a model to the history, maximise an acquisition."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from dataclasses import dataclass
+from typing import Generic, TypeVar, cast
 
 import torch
 from botorch.acquisition.acquisition import AcquisitionFunction
+from botorch.exceptions import UnsupportedError
 from botorch.optim import optimize_acqf
 from torch import Tensor
 
@@ -20,6 +21,7 @@ __all__ = ["ModelBased"]
 
 M = TypeVar("M")
 _CHUNK = 128
+_optimize = cast("Callable[..., tuple[Tensor, Tensor]]", optimize_acqf)  # one value, as q is 1
 
 
 @dataclass(frozen=True)
@@ -31,12 +33,17 @@ class ModelBased(Generic[M]):
     its best points; over a `Pool` every untried candidate is looked at.
 
     Args:
-        fit: Fits a model to a history of at least `start` complete trials.
+        fit: Fits a model to a history, of at least one complete trial.
         acquire: Makes a BoTorch acquisition function of the model and the history; larger is better there.
         start: Number of trials, complete or pending, from which the model decides.
         initial: The strategy before that; Sobol by default (random over a pool).
         candidates: Number of Sobol candidates.
         climb: L-BFGS iterations from the best candidates; 0 takes the best candidate itself.
+        restarts: Number of candidates from which it climbs.
+
+    Raises:
+        ArgumentError: A count is out of its range, or trials are pending (or a round has several) and the acquisition
+            cannot take them into account.
 
     Source: Jones, Schonlau and Welch, 1998; Balandat et al., 2020, arXiv 1910.06403.
     """
@@ -47,7 +54,7 @@ class ModelBased(Generic[M]):
     initial: Strategy | None = None
     candidates: int = 256
     climb: int = 20
-    restarts: int = field(default=4)
+    restarts: int = 4
 
     def __post_init__(self) -> None:
         for name, least in (("start", 1), ("candidates", 1), ("climb", 0), ("restarts", 1)):
@@ -64,7 +71,8 @@ class ModelBased(Generic[M]):
         values: list[float] = []
         for _ in range(n):
             taken = torch.cat([history.pending, *chosen])
-            acquisition.set_X_pending(taken if len(taken) else None)
+            if len(taken):
+                _set_pending(acquisition, taken)
             theta, value = self._best(acquisition, history, taken, generator)
             chosen.append(theta)
             values.append(value)
@@ -80,7 +88,7 @@ class ModelBased(Generic[M]):
         order = values.argsort(descending=True, stable=True)
         theta, value = candidates[order[:1]], float(values[order[0]])
         if isinstance(history.space, Box) and self.climb:
-            climbed, reached = optimize_acqf(
+            climbed, reached = _optimize(
                 acquisition,
                 history.space.bounds,
                 q=1,
@@ -99,3 +107,14 @@ class ModelBased(Generic[M]):
         if isinstance(space, Box):
             return space.sobol(self.candidates, int(torch.randint(2**31, (), generator=generator)))
         return space.sample(self.candidates, generator)
+
+
+def _set_pending(acquisition: AcquisitionFunction, taken: Tensor) -> None:
+    try:
+        acquisition.set_X_pending(taken)
+    except UnsupportedError as error:
+        raise ArgumentError(
+            f"`acquire` gave a {type(acquisition).__name__}, which knows nothing of the {len(taken)} trials that are "
+            "pending or chosen in this round. Use its Monte Carlo form, such as qLogExpectedImprovement, or run one "
+            "trial at a time."
+        ) from error
