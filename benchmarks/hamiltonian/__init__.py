@@ -1,0 +1,1 @@
+"""The table of the Hamiltonian neural network paper: tasks, models, judgement and report."""
