@@ -22,6 +22,7 @@ class _ResponseAcquisition(AcquisitionFunction):
             raise ArgumentError(f"`floor` must be positive, got {floor}: exact runs leave nothing to learn.")
         self.rollouts = model
         self.noise = max(model.noise, floor)
+        self.X_pending: Tensor | None = None  # BoTorch sets it later
 
     def forward(self, X: Tensor) -> Tensor:
         """The acquisition's value, shape [b, q, k] -> [b]."""
