@@ -1,0 +1,1 @@
+"""Study scripts of at most 30 lines each, to read and to run."""
