@@ -55,7 +55,7 @@ def test_a_periodic_coordinate_is_exactly_periodic(period, turns, share):
     features = FourierFeatures(2, 40, periods=[None, period], seed=2)
     scale = torch.tensor([1.3, share * period], dtype=torch.float64)
     z = normal(6, 2)
-    moved = z + torch.tensor([0.0, turns * period])
+    moved = z + torch.tensor([0.0, turns * period], dtype=torch.float64)
     assert torch.allclose(features(z, scale), features(moved, scale), atol=1e-11)
     gradient = features.gradient(z, scale)
     assert torch.allclose(gradient, features.gradient(moved, scale), atol=1e-11 * gradient.abs().amax().item())
