@@ -13,6 +13,7 @@ from diffsim.integrate.solver import Solver
 from diffsim.metrics import coordinate_error, energy_drift, energy_error, rmse, valid_prediction_time
 from diffsim.systems.double_pendulum import DoublePendulum
 from diffsim.systems.epidemic import SEIR
+from diffsim.systems.free_particle import FreeParticle
 from diffsim.systems.henon_heiles import HenonHeiles
 from diffsim.systems.lorenz import Lorenz63
 from diffsim.systems.lotka_volterra import LotkaVolterra
@@ -36,6 +37,7 @@ __all__ = [
     "Duffing",
     "FitReport",
     "ForcedDuffing",
+    "FreeParticle",
     "FunctionField",
     "GaussianProcessHamiltonian",
     "Hamiltonian",

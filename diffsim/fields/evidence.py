@@ -6,14 +6,14 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from scipy.optimize import minimize
+from scipy.optimize import OptimizeResult, minimize
 from torch import Tensor
 
-__all__ = ["Evidence", "maximise_evidence"]
+__all__ = ["MAX_ROWS", "Evidence", "maximise_evidence"]
 
-_RATIO_BOUNDS = (1e-6, 10.0)  # noise / signal: below the first, float64 loses the posterior
+_LOG_RATIO_BOUNDS = (math.log(1e-6), math.log(10))  # noise / signal: below, float64 loses the posterior
 _PRIOR_WIDTH = 0.5  # of the logarithm of a length scale
-_MAX_ROWS = 400
+MAX_ROWS = 400
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ def maximise_evidence(
 
     Source: MacKay, 1992, "Bayesian interpolation", section 4; Rasmussen and Williams, 2006, section 5.4.
     """
-    rows = torch.linspace(0, len(target) - 1, min(len(target), _MAX_ROWS), dtype=torch.float64).round().long()
+    rows = torch.linspace(0, len(target) - 1, min(len(target), MAX_ROWS), dtype=torch.float64).round().long()
     kept = target[rows]
 
     def objective(free: Tensor) -> tuple[Tensor, Tensor]:
@@ -59,20 +59,14 @@ def maximise_evidence(
             (gradient,) = torch.autograd.grad(loss, free)
         return loss.item(), gradient.numpy()
 
-    low, high = (math.log(r) for r in _RATIO_BOUNDS)
-    bounds = [(s - 2.5, s + 2.5) for s in scale.log().tolist()] + [(low, high)]
-    results = [
-        minimize(
-            value,
-            np.append(scale.log().numpy(), np.clip(math.log(ratio), low, high)),
-            jac=True,
-            method="L-BFGS-B",
-            bounds=bounds,
-            options={"maxiter": steps},
-        )
-        for ratio in (1e-1, 1e-3)
-    ]
-    best = torch.as_tensor(min(results, key=lambda result: result.fun).x)
+    bounds = [(s - 2.5, s + 2.5) for s in scale.log().tolist()] + [_LOG_RATIO_BOUNDS]
+
+    def climb(x: np.ndarray, most: int) -> OptimizeResult:
+        return minimize(value, x, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": most})
+
+    starts = [np.append(scale.log().numpy(), math.log(ratio)) for ratio in (1e-1, 1e-3)]
+    first = min((climb(x, steps // 5) for x in starts), key=lambda result: result.fun)
+    best = torch.as_tensor(climb(first.x, steps - steps // 5).x)
     with torch.no_grad():
         loss, signal = objective(best)
     return Evidence(-float(loss), best[:-1].exp(), signal, signal * best[-1].exp())

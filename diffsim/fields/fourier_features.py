@@ -80,11 +80,10 @@ class FourierFeatures(nn.Module):
 
     def gradient(self, z: Tensor, lengthscale: Tensor) -> Tensor:
         """The features' gradients in z, [..., m] -> [..., m, F]."""
-        angles, amplitudes = self.angles(z, lengthscale), self.amplitudes(lengthscale)
-        frequencies = self.frequencies(lengthscale).T
-        cosine = -(angles.sin() * amplitudes).unsqueeze(-2) * frequencies
-        sine = (angles.cos() * amplitudes).unsqueeze(-2) * frequencies
-        return torch.cat([cosine, sine], dim=-1)
+        frequencies, amplitudes = self.frequencies(lengthscale), self.amplitudes(lengthscale)
+        angles = z @ frequencies.T
+        slopes = torch.cat([-angles.sin() * amplitudes, angles.cos() * amplitudes], dim=-1)
+        return slopes.unsqueeze(-2) * torch.cat([frequencies, frequencies]).T
 
     def weighted_gradient(self, z: Tensor, weights: Tensor, lengthscale: Tensor) -> Tensor:
         """The gradient in z of weights . phi(z), [..., m], [..., F] -> [..., m], without forming `gradient`."""
@@ -92,10 +91,12 @@ class FourierFeatures(nn.Module):
         cosine, sine = weights.chunk(2, dim=-1)
         return ((sine * angles.cos() - cosine * angles.sin()) * amplitudes) @ self.frequencies(lengthscale)
 
-    def weighted_hessian(self, z: Tensor, weights: Tensor, lengthscale: Tensor) -> Tensor:
-        """The Hessian in z of weights . phi(z), [..., m], [F] -> [..., m, m]."""
-        angles, amplitudes = self.angles(z, lengthscale), self.amplitudes(lengthscale)
-        cosine, sine = weights.chunk(2, dim=-1)
-        curvature = -(cosine * angles.cos() + sine * angles.sin()) * amplitudes
-        frequencies = self.frequencies(lengthscale)
-        return (frequencies.T * curvature.unsqueeze(-2)) @ frequencies
+    def derivatives(self, z: Tensor, weights: Tensor, lengthscale: Tensor) -> tuple[Tensor, Tensor]:
+        """`gradient` [..., m, F], and the Hessian in z of weights . phi(z), [..., m, m], in one pass."""
+        frequencies, amplitudes = self.frequencies(lengthscale), self.amplitudes(lengthscale)
+        angles = z @ frequencies.T
+        sine, cosine = angles.sin() * amplitudes, angles.cos() * amplitudes
+        gradient = torch.cat([-sine, cosine], dim=-1).unsqueeze(-2) * torch.cat([frequencies, frequencies]).T
+        of_cosine, of_sine = weights.chunk(2, dim=-1)
+        curvature = -(of_cosine * cosine + of_sine * sine)
+        return gradient, (frequencies.T * curvature.unsqueeze(-2)) @ frequencies

@@ -82,12 +82,18 @@ class FourierHamiltonian(Hamiltonian):
 
     def jacobian(self, y: Tensor, theta: Tensor | None = None) -> Tensor:
         """The Jacobian of the field in the state, [..., d], [..., k] -> [..., d, d]."""
-        hessian = self.features.weighted_hessian(self.inputs(y, theta), self.weights, self.lengthscale)
+        return self.linearise(y, theta)[1]
+
+    def linearise(self, y: Tensor, theta: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        """The field [..., d], its Jacobian in the state [..., d, d] and its `design` [..., d, F], in one pass."""
+        features, hessian = self.features.derivatives(self.inputs(y, theta), self.weights, self.lengthscale)
+        design = self._to_state(features, y, -2)
+        gradient = design @ self.weights
         hessian = self._to_state(self._to_state(hessian, y, -1), y, -2)
         if self.known is not None:
-            flat = torch.func.vmap(torch.func.hessian(self.known.energy))(y.reshape(-1, y.shape[-1]))
-            hessian = hessian + flat.reshape(hessian.shape)
-        return _symplectic(hessian, -2)
+            gradient = gradient + self.known.energy_gradient(y)
+            hessian = hessian + self.known.energy_hessian(y)
+        return _symplectic(gradient, -1), _symplectic(hessian, -2), _symplectic(design, -2)
 
     def _to_state(self, gradient: Tensor, y: Tensor, dim: int) -> Tensor:
         """From derivatives in the features' inputs to derivatives in the state, along a dimension."""

@@ -52,6 +52,11 @@ class Hamiltonian(VectorField):
         """The gradient of the energy in the state, shape [..., 2k] -> [..., 2k]; differentiable again."""
         return _gradient(self.energy, y)
 
+    def energy_hessian(self, y: Tensor) -> Tensor:
+        """The Hessian of the energy in the state, shape [..., 2k] -> [..., 2k, 2k]."""
+        hessian = torch.func.vmap(torch.func.hessian(self.energy))(y.reshape(-1, y.shape[-1]))
+        return hessian.reshape(*y.shape, y.shape[-1])
+
     def forward(self, t: Tensor, y: Tensor) -> Tensor:
         split_state(y)
         dq, dp = self.energy_gradient(y).chunk(2, dim=-1)

@@ -73,14 +73,13 @@ def weight_sensitivity(
         raise ArgumentError(f"`y0` must have shape [n, d], got {list(y0.shape)}.{mend}")
     if t.ndim != 1 or len(t) == 0:
         raise ArgumentError(f"`t` must have shape [T] with T >= 1, got {list(t.shape)}.")
-    zero = torch.zeros((), dtype=y0.dtype, device=y0.device)
     n, d = y0.shape
     n_weights = field.weights.shape[-1]
 
     def slope(state: Tensor) -> Tensor:
         y, s = state[..., 0], state[..., 1:]
-        forcing = torch.nn.functional.pad(field.design(y, theta), (0, d))
-        return torch.cat([field(zero, y, theta)[..., None], field.jacobian(y, theta) @ s + forcing], dim=-1)
+        rate, jacobian, design = field.linearise(y, theta)
+        return torch.cat([rate[..., None], jacobian @ s + torch.nn.functional.pad(design, (0, d))], dim=-1)
 
     start = torch.cat([y0[..., None], y0.new_zeros(n, d, n_weights), torch.eye(d).to(y0).expand(n, d, d)], dim=-1)
     states, weights, initial = runge_kutta(slope, start, t, step).split([1, n_weights, d], dim=-1)

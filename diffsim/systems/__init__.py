@@ -3,6 +3,7 @@
 from diffsim.systems.constants import Constant
 from diffsim.systems.double_pendulum import DoublePendulum
 from diffsim.systems.epidemic import SEIR, SecondWave
+from diffsim.systems.free_particle import FreeParticle
 from diffsim.systems.henon_heiles import HenonHeiles
 from diffsim.systems.hnn_data import (
     HNNData,
@@ -31,6 +32,7 @@ __all__ = [
     "DoubleWell",
     "Duffing",
     "ForcedDuffing",
+    "FreeParticle",
     "HNNData",
     "HenonHeiles",
     "Lorenz63",

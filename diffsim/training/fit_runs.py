@@ -12,7 +12,7 @@ from torch import Tensor
 
 from diffsim.data.trajectory import Trajectory
 from diffsim.errors import ArgumentError, TrainingError
-from diffsim.fields.evidence import maximise_evidence
+from diffsim.fields.evidence import MAX_ROWS, maximise_evidence
 from diffsim.fields.gaussian_process import GaussianProcessHamiltonian
 from diffsim.integrate.sensitivity import runge_kutta, weight_sensitivity
 
@@ -175,7 +175,7 @@ class _Shot:
 def _start_from_integrals(
     field: GaussianProcessHamiltonian, t: Tensor, y: Tensor, theta: Tensor | None, initial: str
 ) -> None:
-    """Hyper-parameters and weights from the integral form along a spline through the samples.
+    """Hyper-parameters (from some of many runs) and weights, by the integral form along a spline through the samples.
 
     Its noise is estimated even where the measurement's is known: the spline's error is part of it.
     """
@@ -199,14 +199,17 @@ def _start_from_integrals(
     moved = y - y[:, :1]
     if field.known is not None:
         moved = moved - integrate(field.known(torch.zeros(()).to(y), path))
-    target = centre(moved).flatten()
+    target = centre(moved).flatten(1)
 
-    def design(lengthscale: Tensor) -> Tensor:
-        return centre(integrate(field.at(lengthscale).design(path, at_nodes))).flatten(0, 2)
+    def design(lengthscale: Tensor, chosen: Tensor) -> Tensor:
+        parameters = None if at_nodes is None else at_nodes[chosen]
+        return centre(integrate(field.at(lengthscale).design(path[chosen], parameters))).flatten(0, 2)
 
-    evidence = maximise_evidence(design, target, field.scale)
+    n_runs = min(max(MAX_ROWS // target.shape[1], 1), len(y))
+    some = torch.linspace(0, len(y) - 1, n_runs).round().long()
+    evidence = maximise_evidence(lambda scales: design(scales, some), target[some].flatten(), field.scale)
     field.adopt(evidence)
-    field.condition(design(field.lengthscale), target, evidence.noise)
+    field.condition(design(field.lengthscale, torch.arange(len(y))), target.flatten(), evidence.noise)
 
 
 def _quadrature(t: Tensor) -> tuple[Tensor, Tensor]:
