@@ -53,9 +53,18 @@ class Hamiltonian(VectorField):
         return _gradient(self.energy, y)
 
     def energy_hessian(self, y: Tensor) -> Tensor:
-        """The Hessian of the energy in the state, shape [..., 2k] -> [..., 2k, 2k]."""
-        hessian = torch.func.vmap(torch.func.hessian(self.energy))(y.reshape(-1, y.shape[-1]))
-        return hessian.reshape(*y.shape, y.shape[-1])
+        """The Hessian of the energy in the state, shape [..., 2k] -> [..., 2k, 2k]; differentiable again."""
+        create_graph = torch.is_grad_enabled()
+        with torch.enable_grad():
+            y = y if create_graph and y.requires_grad else y.detach().requires_grad_(True)
+            gradient = self.energy_gradient(y)
+            if not gradient.requires_grad:
+                return torch.diag_embed(torch.zeros_like(y))
+            rows = [
+                torch.autograd.grad(g.sum(), y, retain_graph=True, create_graph=create_graph, materialize_grads=True)[0]
+                for g in gradient.unbind(-1)
+            ]
+        return torch.stack(rows, dim=-2)
 
     def forward(self, t: Tensor, y: Tensor) -> Tensor:
         split_state(y)

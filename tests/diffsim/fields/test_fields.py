@@ -27,7 +27,7 @@ class Oscillator(nn.Module):
 
 def test_vector_field_is_abstract():
     with pytest.raises(TypeError, match="abstract"):
-        VectorField()
+        VectorField()  # pyright: ignore[reportAbstractUsage]
 
 
 def test_constants_are_buffers_or_parameters():

@@ -9,6 +9,7 @@ from diffsim.contracts import check_vector_field
 from diffsim.errors import ArgumentError
 from diffsim.fields.hamiltonian import Hamiltonian, HamiltonianField, Separable, SeparableHamiltonian, split_state
 from diffsim.fields.neural import mlp
+from diffsim.systems import FreeParticle, HenonHeiles, NBody
 
 ZERO = torch.tensor(0.0, dtype=torch.float64)
 
@@ -72,6 +73,30 @@ def test_the_field_is_differentiable_in_the_state_and_the_weights():
     assert torch.autograd.gradcheck(of_weight, field.net[0].weight.detach().clone().requires_grad_(True))
 
 
+@pytest.mark.parametrize(
+    "field",
+    [
+        HamiltonianField(mlp(4, 1, (6,), dtype=torch.float64)),
+        SeparableHamiltonian(mlp(2, 1, (6,)), mlp(2, 1, (6,))).double(),
+        HenonHeiles().double(),
+        FreeParticle(mass=2.0).double(),
+        NBody(torch.ones(2)).double(),
+        Quadratic(symmetric(4, 0)),
+    ],
+    ids=lambda field: type(field).__name__,
+)
+def test_the_hessian_of_the_energy(field):
+    d = 8 if isinstance(field, NBody) else 4
+    y = torch.randn(2, 3, d, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    exact = torch.stack([torch.func.hessian(field.energy)(row) for row in y.reshape(-1, d)]).reshape(2, 3, d, d)
+    for grad in (True, False):
+        with torch.set_grad_enabled(grad):
+            hessian = field.energy_hessian(y)
+        assert torch.allclose(hessian, exact, atol=1e-10)
+        assert grad or not hessian.requires_grad
+    assert torch.autograd.gradcheck(field.energy_hessian, y[0, :1].clone().requires_grad_(True))
+
+
 def test_no_graph_is_built_without_gradients():
     field = HamiltonianField(mlp(2, 1, (5,)))
     with torch.no_grad():
@@ -90,7 +115,7 @@ def test_odd_states_are_refused(shape):
 def test_abstract_methods_are_required():
     for kind in (Hamiltonian, Separable):
         with pytest.raises(TypeError, match="abstract"):
-            kind()
+            kind()  # pyright: ignore[reportAbstractUsage]
 
 
 @pytest.mark.parametrize(
