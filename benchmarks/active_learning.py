@@ -24,7 +24,7 @@ from diffsim import GaussianProcessHamiltonian, fit_runs
 from studies import ErrorReduction, History, ModelBased, Random, Sobol, Strategy, Study, disagreement
 from surrogates import RolloutPosterior
 
-LEVEL = 1 / 3  # of the measurement noise
+LEVEL = 1 / 2  # of the measurement noise
 STRATEGIES = ("random", "sobol", "disagreement", "error reduction")
 TARGETS = ("region", "box")
 
@@ -41,7 +41,7 @@ class Learner:
         if len(history) not in self.fits:
             model = self.problem.model(self.seed)
             _, theta = self.problem.launch(history.theta)
-            fit_runs(model, history.runs(self.problem.t), theta=theta, step=float(self.problem.t[-1]) / 24)
+            fit_runs(model, history.runs(self.problem.t), theta=theta, step=float(self.problem.t[-1]) / 18)
             self.fits = {len(history): model}
         return self.fits[len(history)]
 
@@ -57,11 +57,11 @@ def strategy_for(name: str, learner: Learner, targets: Tensor) -> Strategy:
     if name == "sobol":
         return Sobol()
     acquire = disagreement if name == "disagreement" else ErrorReduction(targets)
-    return ModelBased(learner, acquire, start=1, initial=Random(), candidates=192, climb=0)
+    return ModelBased(learner, acquire, start=1, initial=Random(), candidates=128, climb=0)
 
 
 def learning_curve(name: str, target: str, strategy: str, seed: int, n_runs: int) -> dict[str, object]:
-    """The median held-out error after 1, 2, ... runs; stops once it is held below half the level."""
+    """The median held-out error after 1, 2, ... runs; stops once the level is held."""
     torch.set_num_threads(1)
     problem = PROBLEMS[name]
     region = target == "region"
@@ -77,7 +77,7 @@ def learning_curve(name: str, target: str, strategy: str, seed: int, n_runs: int
         history = study.run(problem.measure, trials=n, progress=False)
         error = (problem.predict(learner.field(history), held_out) - truth).square().mean((1, 2)).sqrt()
         errors.append(float(torch.nan_to_num(error, nan=torch.inf).median()))
-        if len(errors) >= HOLD and max(errors[-HOLD:]) < LEVEL * problem.noise / 2:
+        if len(errors) >= HOLD and max(errors[-HOLD:]) <= LEVEL * problem.noise:
             break
     return {
         "problem": name,

@@ -112,28 +112,30 @@ PROBLEMS = {
         Box({"q": (-math.pi, math.pi), "p": (-2.5, 2.5)}),
         ((math.pi - 0.6, -0.6), (math.pi, 0.6)),  # about to fall over: the neighbourhood of the unstable equilibrium
         lambda theta: Pendulum(gravity=1.0),
-        lambda seed: GaussianProcessHamiltonian(2, periods=[_TURN, None], scale=[math.pi / 2, 2.5], seed=seed),
+        lambda seed: GaussianProcessHamiltonian(
+            2, n_features=160, periods=[_TURN, None], scale=[math.pi / 2, 2.5], seed=seed
+        ),
         _times(3.0, 6),
     ),
     "double well": Problem(
         Box({"q": (-1.8, 1.8), "p": (-1.2, 1.2)}),
         ((-0.5, -0.4), (0.5, 0.4)),  # the barrier between the wells
         lambda theta: DoubleWell(),
-        lambda seed: GaussianProcessHamiltonian(2, scale=[1.8, 1.2], seed=seed),
+        lambda seed: GaussianProcessHamiltonian(2, n_features=160, scale=[1.8, 1.2], seed=seed),
         _times(3.0, 6),
     ),
     "Henon-Heiles": Problem(
         Box({"x": (-0.5, 0.5), "y": (-0.5, 0.5), "px": (-0.4, 0.4), "py": (-0.4, 0.4)}),
         ((-0.1, 0.3, -0.1, 0.2), (0.1, 0.5, 0.1, 0.4)),  # on the way to the upper escape channel
         lambda theta: HenonHeiles(),
-        lambda seed: GaussianProcessHamiltonian(4, n_features=384, scale=[0.5, 0.5, 0.4, 0.4], seed=seed),
+        lambda seed: GaussianProcessHamiltonian(4, n_features=256, scale=[0.5, 0.5, 0.4, 0.4], seed=seed),
         _times(3.0, 6),
     ),
     "Duffing": Problem(
         Box({"q": (-2.0, 2.0), "p": (-2.0, 2.0)}),
         ((1.0, -0.5), (2.0, 0.5)),  # released far out, almost at rest
         lambda theta: Duffing(),
-        lambda seed: GaussianProcessHamiltonian(2, scale=[2.0, 2.0], seed=seed),
+        lambda seed: GaussianProcessHamiltonian(2, n_features=160, scale=[2.0, 2.0], seed=seed),
         _times(3.0, 6),
     ),
     "two bodies": Problem(
@@ -141,7 +143,7 @@ PROBLEMS = {
         ((0.5, 0.5, 0.95), (0.7, 0.7, 1.05)),  # tight, nearly circular orbits
         lambda theta: NBody((1.0, 1.0)),
         lambda seed: GaussianProcessHamiltonian(
-            8, coordinates=_separation(), known=FreeParticle(), scale=[1.0, 1.0], seed=seed
+            8, n_features=160, coordinates=_separation(), known=FreeParticle(), scale=[1.0, 1.0], seed=seed
         ),
         _times(3.0, 6),
         state=_two_bodies,
@@ -151,7 +153,7 @@ PROBLEMS = {
         ((-1.0, -1.0, 0.9), (1.0, 1.0, 1.1)),  # swings of the length that is to be built
         lambda theta: Pendulum(length=1.0 if theta is None else theta, gravity=1.0),
         lambda seed: GaussianProcessHamiltonian(
-            2, n_theta=1, n_features=384, periods=[_TURN, None, None], scale=[math.pi / 2, 2.5, 0.5], seed=seed
+            2, n_theta=1, n_features=256, periods=[_TURN, None, None], scale=[math.pi / 2, 2.5, 0.5], seed=seed
         ),
         _times(3.0, 6),
         state=lambda design: design[..., :2],

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from studies.acquisitions.model_error import ErrorReduction, disagreement
+    from studies.comparison import Comparison, compare
     from studies.contracts import check_storage, check_strategy
     from studies.errors import ConflictError, StorageError, StudyError
     from studies.history import History, Proposal, Trial
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Box",
+    "Comparison",
     "ConflictError",
     "ErrorReduction",
     "History",
@@ -42,12 +44,14 @@ __all__ = [
     "Trial",
     "check_storage",
     "check_strategy",
+    "compare",
     "disagreement",
     "isolated",
 ]
 
 _MODULES = {
     "studies.acquisitions.model_error": ("ErrorReduction", "disagreement"),
+    "studies.comparison": ("Comparison", "compare"),
     "studies.contracts": ("check_storage", "check_strategy"),
     "studies.errors": ("ConflictError", "StorageError", "StudyError"),
     "studies.history": ("History", "Proposal", "Trial"),

@@ -177,12 +177,15 @@ class Trajectory:
         dy = None if self.dy is None else cut(self.dy)
         return replace(self, t=self.t[:length] - self.t[0], y=cut(self.y), dy=dy)
 
-    def noise(self, std: float | Sequence[float] | Tensor, seed: int | torch.Generator) -> "Trajectory":
+    def noise(
+        self, std: float | Sequence[float] | Tensor, seed: int | torch.Generator, *, first: bool = True
+    ) -> "Trajectory":
         """The same runs with normal noise on the states; `dy` stays as it is.
 
         Args:
             std: Standard deviation in the units of the states, one for all components or one for each.
             seed: A seed, or the generator to draw from.
+            first: Whether the first sample gets noise too; not where the laboratory sets the initial state.
 
         Raises:
             ArgumentError: A negative standard deviation, or the wrong number of them.
@@ -192,7 +195,10 @@ class Trajectory:
             raise ArgumentError(f"`std` must be one number >= 0, or one for each of {self.d} components, got {std}.")
         generator = seed if isinstance(seed, torch.Generator) else torch.Generator(self.device).manual_seed(seed)
         draw = torch.randn(self.y.shape, generator=generator, dtype=self.dtype, device=generator.device)
-        return replace(self, y=self.y + scale * draw.to(self.device))
+        shift = scale * draw.to(self.device)
+        if not first:
+            shift[0] = 0
+        return replace(self, y=self.y + shift)
 
     def derivatives(self, method: DerivativeMethod = "central") -> "Trajectory":
         """The same runs with `dy` estimated from their samples, see `estimate_derivatives`.
