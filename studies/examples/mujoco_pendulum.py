@@ -15,7 +15,7 @@ def main(bodies, widths, batch, rounds=4, **prior):
     fresh = Study(box, Random(), seed=1).run(experiment := laboratory(bodies, t), trials=100).runs(t)
 
     def learn(history):
-        fit_runs(field := GaussianProcessHamiltonian(box.dim, **prior), history.runs(t), step=0.05, iterations=4)
+        fit_runs(field := GaussianProcessHamiltonian(box.dim, **prior), history.runs(t), step=0.05)
         return RolloutPosterior(field, t)
 
     for strategy in (ModelBased(learn, ErrorReduction(), start=batch, candidates=64, climb=0), Random()):
