@@ -27,7 +27,7 @@ def gaussian_process(
         A BoTorch model in evaluation mode, float64.
 
     Raises:
-        ArgumentError: Shapes do not agree, there are no data, or values are not finite.
+        ArgumentError: Shapes do not agree, there are no data, values are not finite, or the noise is negative.
 
     Source: Rasmussen and Williams, 2006, chapter 2; priors of Hvarfner, Hellsten and Nardi, 2024, arXiv 2402.02229.
     """
@@ -45,6 +45,11 @@ def gaussian_process(
     variance = None
     if noise is not None:
         deviation = torch.as_tensor(noise, dtype=torch.float64)
+        if deviation.shape not in ((), outcome.shape[:1], outcome.shape) or not bool((deviation >= 0).all()):
+            raise ArgumentError(
+                f"`noise` must be at least 0, of shape [], [{len(outcome)}] or {list(outcome.shape)}, got "
+                f"{deviation.tolist()}."
+            )
         deviation = deviation[:, None] if deviation.ndim == 1 else deviation
         variance = deviation.square().expand_as(outcome).clone()
     model = SingleTaskGP(
@@ -54,5 +59,6 @@ def gaussian_process(
         input_transform=Normalize(theta.shape[1], bounds=None if bounds is None else bounds.to(torch.float64)),
         outcome_transform=Standardize(outcome.shape[1]),
     )
-    fit_gpytorch_mll(ExactMarginalLogLikelihood(model.likelihood, model))
+    if len(theta) > 1:  # one row says nothing about length scales
+        fit_gpytorch_mll(ExactMarginalLogLikelihood(model.likelihood, model))
     return model.eval()

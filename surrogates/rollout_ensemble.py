@@ -77,7 +77,9 @@ class RolloutEnsemble(RolloutModel, EnsembleModel):
 
     def _roll_out(self, X: Tensor, t: Tensor) -> Tensor:
         y0, theta = self.launch(X)
-        dtype = next((p.dtype for p in [*self.parameters(), *self.buffers()] if p.is_floating_point()), y0.dtype)
+        dtype = next(
+            (p.dtype for p in [*self.fields.parameters(), *self.fields.buffers()] if p.is_floating_point()), y0.dtype
+        )
         states = y0.to(dtype)
         runs = []
         for member in self.fields:

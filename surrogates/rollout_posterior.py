@@ -45,6 +45,8 @@ class RolloutPosterior(RolloutModel):
     ) -> None:
         if (theta is None) != (field.n_theta == 0):
             raise ArgumentError(f"`theta` must map designs to the field's {field.n_theta} parameters, got {theta}.")
+        if step is not None and not step > 0:
+            raise ArgumentError(f"`step` must be positive, got {step}.")
         super().__init__(t.to(torch.float64), float(field.noise) if noise is None else noise, state, theta)
         self.field = field
         span, shortest = float((t[-1] - t[0]).abs()), float(t.diff().abs().min())

@@ -214,9 +214,10 @@ def test_free_initial_states_are_marginalised():
     fit_runs(field, runs, noise=sigma, step=0.25, initial="free", iterations=40)
     y = runs.y.transpose(0, 1)
     y0 = y[:, 0].clone()
+    run, s, s0 = weight_sensitivity(field, y0, T, step=0.25)
     for _ in range(20):  # the initial states' optimum, by Gauss-Newton
-        run, s, s0 = weight_sensitivity(field, y0, T, step=0.25)
         y0 = y0 + torch.linalg.lstsq(s0.flatten(1, 2), (y - run).flatten(1)[..., None]).solution[..., 0]
+        run, s, s0 = weight_sensitivity(field, y0, T, step=0.25)
     joint = torch.cat([s.flatten(0, 2), torch.block_diag(*s0.flatten(1, 2))], 1)
     precision = joint.T @ joint / sigma**2
     precision[:60, :60] += torch.eye(60, dtype=torch.float64) / field.signal**2
