@@ -8,7 +8,7 @@ from torch import Tensor
 from diffsim.errors import ArgumentError, ArgumentTypeError
 from studies.acquisitions.linear_gaussian import ExpectedErrorReduction, ResponseInformation
 from studies.history import History
-from studies.space import Box
+from studies.space import Box, Pool
 from surrogates.rollout_model import RolloutModel
 
 __all__ = ["ErrorReduction", "disagreement"]
@@ -50,9 +50,10 @@ class ErrorReduction:
 
 
 def _even(history: History, n: int = 64) -> Tensor:
-    if isinstance(history.space, Box):
-        return history.space.sobol(n, seed=0)
-    return history.space.sample(n, torch.Generator().manual_seed(0))
+    space = history.space
+    if isinstance(space, Box):
+        return space.sobol(n, seed=0)
+    return space.sample(min(n, len(space)) if isinstance(space, Pool) else n, torch.Generator().manual_seed(0))
 
 
 def _checked(model: object) -> RolloutModel:
