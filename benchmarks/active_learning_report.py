@@ -34,6 +34,11 @@ def _show(value: float, most: int) -> str:
     return f"> {most}" if np.isinf(value) else f"{value:g}"
 
 
+def _summary(runs: list[float], most: int) -> str:
+    low, high = np.quantile(runs, [0.25, 0.75], method="nearest")
+    return f"{_show(float(np.median(runs)), most)} ({_show(low, most)} to {_show(high, most)})"
+
+
 def _ratio(ours: list[float], random: list[float], most: int) -> str:
     a, b = np.median(ours), np.median(random)
     if np.isinf(a):
@@ -48,14 +53,20 @@ def write_report(record: Path, out: Path) -> str:
     targets = list(dict.fromkeys(key[1] for key in curves))
     strategies = [s for s in ("random", "sobol", "disagreement", "error reduction") if any(k[2] == s for k in curves)]
     some = next(iter(next(iter(curves.values())).values()))
-    lines = ["# Active learning: runs until the model predicts", "", f"Machine: {some['machine']}.", ""]
+    lines = [
+        "# Active learning: runs until the model predicts",
+        "",
+        "Made by `python -m benchmarks.active_learning`; the learning curves are in `active_learning.jsonl`.",
+        f"Machine: {some['machine']}. Runs are measured with normal noise; all strategies fit the same model.",
+        "",
+    ]
     for target in targets:
         where = "the region of interest" if target == "region" else "the whole design box"
         lines += [
             f"## Held-out initial conditions in {where}",
             "",
-            "Runs until the median roll-out error is at or below half the measurement noise: median (quartiles) over "
-            "seeds, and the ratio of medians to random.",
+            f"Runs until the median roll-out error is at or below half the measurement noise ({some['level']:g}) and "
+            f"stays there for {HOLD} runs: median (quartiles) over paired seeds; ratios of medians to random choice.",
             "",
             "| problem | seeds | " + " | ".join(strategies) + " | sobol / random | error reduction / random |",
             "|---|---|" + "---|" * (len(strategies) + 2),
@@ -66,15 +77,7 @@ def write_report(record: Path, out: Path) -> str:
                 continue
             runs = {s: [runs_to_level(curves[problem, target, s][seed]) for seed in seeds] for s in strategies}
             most = curves[problem, target, "random"][seeds[0]]["n_runs"]
-            cells = []
-            for s in strategies:
-                low, mid, high = (
-                    float(np.quantile(runs[s], q, method="median_unbiased" if q == 0.5 else "nearest"))
-                    if not np.isinf(runs[s]).any()
-                    else float(np.sort(runs[s])[int(q * (len(seeds) - 1) + 0.5)])
-                    for q in (0.25, 0.5, 0.75)
-                )
-                cells.append(f"{_show(mid, most)} ({_show(low, most)}-{_show(high, most)})")
+            cells = [_summary(runs[s], most) for s in strategies]
             ratios = [_ratio(runs[s], runs["random"], most) for s in ("sobol", "error reduction")]
             lines.append(f"| {problem} | {len(seeds)} | " + " | ".join(cells + ratios) + " |")
         lines.append("")

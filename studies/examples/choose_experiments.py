@@ -1,4 +1,4 @@
-"""Choose experiments: learn a pendulum where it matters, from as few measured runs as possible."""
+"""Choose experiments: learn how a pendulum falls from the top (`wanted`) from few runs of a wider `laboratory`."""
 
 import torch
 
@@ -7,8 +7,7 @@ from studies import Box, ErrorReduction, ModelBased, Random, compare
 from surrogates import RolloutPosterior
 
 t = torch.linspace(0, 3, 7, dtype=torch.float64)  # in units of sqrt(length / gravity)
-laboratory = Box({"q": (-3.14, 3.14), "p": (-2.5, 2.5)}, units={"q": "rad"})  # across the separatrix
-wanted = Box({"q": (2.54, 3.14), "p": (-0.6, 0.6)})  # runs to be predicted: the pendulum is about to fall over
+laboratory, wanted = Box({"q": (-3.14, 3.14), "p": (-2.5, 2.5)}), Box({"q": (2.54, 3.14), "p": (-0.6, 0.6)})
 truth = simulate(Pendulum(gravity=1.0), wanted.sobol(100, seed=1), t)
 
 
@@ -18,7 +17,8 @@ def experiment(y0, generator):  # the laboratory: initial states -> measured run
 
 def learn(history):  # history -> what is known about runs
     field = GaussianProcessHamiltonian(2, n_features=160, periods=[2 * torch.pi, None], scale=[1.6, 2.5])
-    return fit_runs(field, history.runs(t)) and RolloutPosterior(field, t)
+    fit_runs(field, history.runs(t))
+    return RolloutPosterior(field, t)
 
 
 def error(history):  # on runs that were not measured

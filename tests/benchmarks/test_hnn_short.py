@@ -68,10 +68,9 @@ def test_a_run_that_diverged_is_shown_as_infinite():
     assert "| - | inf |" in table  # no state outside, and an infinite mean
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("experiment", ["spring", "pendulum"])
 def test_our_method_brings_the_coordinate_error_below_a_twentieth(experiment):
-    job = run_job(experiment, "separable", seed=0)
+    job = run_job(experiment, "gp", seed=0)
     assert statistics.fmean(job["coordinates"]) < 0.05
     assert statistics.median(job["coordinates"]) < 0.05
 
