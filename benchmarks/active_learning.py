@@ -11,7 +11,6 @@ import os
 import platform
 import time
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from itertools import product
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -19,13 +18,12 @@ import torch
 from torch import Tensor
 
 from benchmarks.active_learning_problems import PROBLEMS, Problem
-from benchmarks.active_learning_report import HOLD, write_report
+from benchmarks.active_learning_report import HOLD, STRATEGIES, write_report
 from diffsim import GaussianProcessHamiltonian, fit_runs
 from studies import ErrorReduction, History, ModelBased, Random, Sobol, Strategy, Study, disagreement
 from surrogates import RolloutPosterior
 
 LEVEL = 1 / 2  # of the measurement noise
-STRATEGIES = ("random", "sobol", "disagreement", "error reduction")
 TARGETS = ("region", "box")
 
 
@@ -111,9 +109,10 @@ def main() -> None:
     problems = [name.replace(";", ",") for name in args.problems.split(",")]
     jobs = [
         (name, target, strategy, seed)
-        for seed, name, target, strategy in product(
-            range(args.seeds), problems, args.targets.split(","), args.strategies.split(",")
-        )
+        for seed in range(args.seeds)
+        for name in problems
+        for target in args.targets.split(",")
+        for strategy in args.strategies.split(",")
         if (name, target, strategy, seed) not in done
     ]
     if jobs and not args.report_only:
@@ -121,7 +120,10 @@ def main() -> None:
         machine = f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}"
         deadline = time.monotonic() + args.limit
         with ProcessPoolExecutor(args.workers, get_context("spawn")) as pool, record.open("a") as file:
-            futures = [pool.submit(learning_curve, *job, args.runs) for job in jobs]
+            futures = [
+                pool.submit(learning_curve, name, target, strategy, seed, args.runs)
+                for name, target, strategy, seed in jobs
+            ]
             for future in as_completed(futures):
                 if future.cancelled():
                     continue

@@ -153,7 +153,7 @@ PROBLEMS = {
         ((-1.0, -1.0, 0.9), (1.0, 1.0, 1.1)),  # swings of the length that is to be built
         lambda theta: Pendulum(length=1.0 if theta is None else theta, gravity=1.0),
         lambda seed: GaussianProcessHamiltonian(
-            2, n_theta=1, n_features=256, periods=[_TURN, None, None], scale=[math.pi / 2, 2.5, 0.5], seed=seed
+            2, n_theta=1, n_features=320, periods=[_TURN, None, None], scale=[math.pi / 2, 2.5, 0.5], seed=seed
         ),
         _times(3.0, 6),
         state=lambda design: design[..., :2],

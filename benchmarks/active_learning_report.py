@@ -10,9 +10,10 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 
-__all__ = ["HOLD", "runs_to_level", "write_report"]
+__all__ = ["HOLD", "STRATEGIES", "runs_to_level", "write_report"]
 
 HOLD = 3
+STRATEGIES = ("random", "sobol", "disagreement", "error reduction")
 Curves = dict[tuple[str, str, str], dict[int, dict]]
 
 
@@ -51,7 +52,6 @@ def write_report(record: Path, out: Path) -> str:
     curves = _read(record)
     problems = list(dict.fromkeys(key[0] for key in curves))
     targets = list(dict.fromkeys(key[1] for key in curves))
-    strategies = [s for s in ("random", "sobol", "disagreement", "error reduction") if any(k[2] == s for k in curves)]
     some = next(iter(next(iter(curves.values())).values()))
     lines = [
         "# Active learning: runs until the model predicts",
@@ -61,6 +61,7 @@ def write_report(record: Path, out: Path) -> str:
         "",
     ]
     for target in targets:
+        strategies = [s for s in STRATEGIES if any(key[1:] == (target, s) for key in curves)]
         where = "the region of interest" if target == "region" else "the whole design box"
         lines += [
             f"## Held-out initial conditions in {where}",
@@ -82,18 +83,18 @@ def write_report(record: Path, out: Path) -> str:
             lines.append(f"| {problem} | {len(seeds)} | " + " | ".join(cells + ratios) + " |")
         lines.append("")
     (out / "active_learning.md").write_text("\n".join(lines))
-    _figure(curves, problems, targets, strategies, out / "active_learning.png")
+    _figure(curves, problems, targets, out / "active_learning.png")
     return "\n".join(lines)
 
 
-def _figure(curves: Curves, problems: list[str], targets: list[str], strategies: list[str], path: Path) -> None:
+def _figure(curves: Curves, problems: list[str], targets: list[str], path: Path) -> None:
     figure, axes = plt.subplots(
         len(targets), len(problems), figsize=(3.1 * len(problems), 3 * len(targets)), squeeze=False, sharey="row"
     )
     for (row, target), (column, problem) in ((a, b) for a in enumerate(targets) for b in enumerate(problems)):
         axis = axes[row, column]
-        for strategy in strategies:
-            records = list(curves[problem, target, strategy].values())
+        for color, strategy in enumerate(STRATEGIES):
+            records = list(curves.get((problem, target, strategy), {}).values())
             if not records:
                 continue
             longest = max(len(r["errors"]) for r in records)
@@ -101,13 +102,13 @@ def _figure(curves: Curves, problems: list[str], targets: list[str], strategies:
             table = np.array([r["errors"] + [r["errors"][-1]] * (longest - len(r["errors"])) for r in records])
             n = np.arange(1, longest + 1)
             low, mid, high = np.quantile(table, [0.25, 0.5, 0.75], axis=0, method="nearest")
-            (line,) = axis.plot(n, mid, label=strategy)
-            axis.fill_between(n, low, high, color=line.get_color(), alpha=0.2, linewidth=0)
-        level = next(iter(curves[problem, target, strategies[0]].values()))["level"]
+            axis.plot(n, mid, color=f"C{color}", label=strategy)
+            axis.fill_between(n, low, high, color=f"C{color}", alpha=0.2, linewidth=0)
+        level = next(iter(curves[problem, target, "random"].values()))["level"]
         axis.axhline(level, color="black", linestyle=":", linewidth=1)
         axis.set(yscale="log", title=problem if row == 0 else None, xlabel="runs" if row == len(targets) - 1 else None)
         if column == 0:
-            axis.set_ylabel(f"median roll-out error [state]\ntested in the {target}")
+            axis.set_ylabel(f"median roll-out error, states in natural units\ntested in the {target}", fontsize=8)
     axes[0, 0].legend(fontsize=7)
     figure.tight_layout()
     figure.savefig(path, dpi=130)

@@ -80,7 +80,7 @@ def compare(
     space: Space,
     strategies: Mapping[str, Strategy],
     simulator: Simulator,
-    score: Callable[[History], float],
+    score: Callable[[History], float | Tensor],
     *,
     trials: Sequence[int],
     seeds: int = 3,

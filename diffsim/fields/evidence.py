@@ -53,20 +53,20 @@ def maximise_evidence(
         return -(density + prior), signal
 
     def value(x: np.ndarray) -> tuple[float, np.ndarray]:
-        free = torch.tensor(x, requires_grad=True)
+        free = torch.tensor(x, device=scale.device, requires_grad=True)
         with torch.enable_grad():
             loss, _ = objective(free)
             (gradient,) = torch.autograd.grad(loss, free)
-        return loss.item(), gradient.numpy()
+        return loss.item(), gradient.cpu().numpy()
 
     bounds = [(s - 2.5, s + 2.5) for s in scale.log().tolist()] + [_LOG_RATIO_BOUNDS]
 
     def climb(x: np.ndarray, most: int) -> OptimizeResult:
         return minimize(value, x, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": most})
 
-    starts = [np.append(scale.log().numpy(), math.log(ratio)) for ratio in (1e-1, 1e-3)]
+    starts = [np.append(scale.log().cpu().numpy(), math.log(ratio)) for ratio in (1e-1, 1e-3)]
     first = min((climb(x, steps // 5) for x in starts), key=lambda result: result.fun)
-    best = torch.as_tensor(climb(first.x, steps - steps // 5).x)
+    best = torch.as_tensor(climb(first.x, steps - steps // 5).x, device=scale.device)
     with torch.no_grad():
         loss, signal = objective(best)
     return Evidence(-float(loss), best[:-1].exp(), signal, signal * best[-1].exp())

@@ -12,7 +12,7 @@ from diffsim.errors import ArgumentError
 
 __all__ = ["FourierFeatures"]
 
-_HARMONICS = 8
+_HARMONICS = 3.0  # standard deviation of the harmonics that are drawn
 
 
 class FourierFeatures(nn.Module):
@@ -35,6 +35,7 @@ class FourierFeatures(nn.Module):
 
     spectrum: Tensor
     harmonic: Tensor
+    log_share: Tensor
     periodic: Tensor
 
     def __init__(
@@ -54,10 +55,12 @@ class FourierFeatures(nn.Module):
         size = 2 ** math.ceil(math.log2(n_frequencies))
         uniform = qmc.Sobol(n_inputs, scramble=True, rng=seed).random(size)[:n_frequencies]
         is_periodic = np.array([p is not None for p in periods])
-        harmonic = (np.floor(uniform * (2 * _HARMONICS + 1)) - _HARMONICS) * is_periodic
+        normal = norm.ppf(uniform.clip(1e-9, 1 - 1e-9))
+        harmonic = np.round(_HARMONICS * normal) * is_periodic
         base = np.array([2 * math.pi / p if p is not None else 0.0 for p in periods])
-        self.register_buffer("spectrum", torch.as_tensor(norm.ppf(uniform.clip(1e-9, 1 - 1e-9)) * ~is_periodic))
+        self.register_buffer("spectrum", torch.as_tensor(normal * ~is_periodic))
         self.register_buffer("harmonic", torch.as_tensor(harmonic * base))
+        self.register_buffer("log_share", torch.as_tensor(-0.5 * (harmonic / _HARMONICS) ** 2).sum(-1))
         self.register_buffer("periodic", torch.as_tensor(is_periodic))
 
     def frequencies(self, lengthscale: Tensor) -> Tensor:
@@ -66,7 +69,8 @@ class FourierFeatures(nn.Module):
 
     def amplitudes(self, lengthscale: Tensor) -> Tensor:
         """Amplitude of each frequency's pair of features, [m] -> [F / 2]; their squares add up to one."""
-        logs = torch.log_softmax(-0.5 * (self.harmonic * lengthscale).square().sum(-1), dim=0)
+        density = -0.5 * (self.harmonic * lengthscale).square().sum(-1)
+        logs = torch.log_softmax(density - self.log_share, dim=0)
         return (0.5 * logs).exp()
 
     def angles(self, z: Tensor, lengthscale: Tensor) -> Tensor:

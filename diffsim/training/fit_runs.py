@@ -182,8 +182,8 @@ def _start_from_integrals(
     nodes, weights = _quadrature(t)
     degree = min(3, len(t) - 1)
     order = t.argsort()
-    spline = make_interp_spline(t[order].numpy(), y[:, order].numpy(), k=degree, axis=1)
-    path = torch.as_tensor(spline(nodes.flatten().numpy())).to(y)  # [n, (T - 1) * nodes, d]
+    spline = make_interp_spline(t[order].cpu().numpy(), y[:, order].cpu().numpy(), k=degree, axis=1)
+    path = torch.as_tensor(spline(nodes.flatten().cpu().numpy())).to(y)  # [n, (T - 1) * nodes, d]
     at_nodes = None if theta is None else theta[:, None]
 
     def integrate(rates: Tensor) -> Tensor:
