@@ -11,7 +11,7 @@ INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --con
 .PHONY: demo test lint docs bench clean help
 
 demo: $(VENV)/.installed  ## run the main job: choose experiments, learn the dynamics, print the table and the pictures' paths
-	$(BIN)/studies run studies/examples/choose_experiments.py $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/studies run studies/examples/choose_experiments.py $(ARGS)
 
 test: $(VENV)/.installed-dev  ## run the tests; ARGS="-m slow" runs the long ones
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
