@@ -1,7 +1,7 @@
 """The experiments of the Hamiltonian neural network paper as published: data, set-up, evaluation and figures."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -135,26 +135,17 @@ def _squared_radius(y: Tensor) -> Tensor:
 
 def _spring(seed: int) -> Task:
     data = hnn_spring_data(seed=seed)
-    train, test = _parts(data)
-    y0 = sample_square()
-    return Task(
-        train=train,
-        test=test,
-        noise=0.1,
-        batch="all",
-        steps=2000,
-        weight_decay=1e-4,
-        system=data.field,
-        truth=simulate(data.field, y0, _times(20.0, 100), ACCURATE),
-        inside=_inside(data.field, y0, data.y_clean[0, data.train]),
-        published_energy=data.field.energy,
-        # The published horizon grows by 1.09 with each evaluation state, from 23.8 to 79.4.
-        pace=1.09 ** torch.arange(2, 17, dtype=torch.float64)[:, None],
-    )
+    # The published horizon grows by 1.09 with each evaluation state, from 23.8 to 79.4.
+    pace = 1.09 ** torch.arange(2, 17, dtype=torch.float64)[:, None]
+    return replace(_oscillator(data, data.field.energy), pace=pace)
 
 
 def _pendulum(seed: int) -> Task:
-    data = hnn_pendulum_data(seed=seed)
+    # The published "energy" is the spring's.
+    return _oscillator(hnn_pendulum_data(seed=seed), _squared_radius)
+
+
+def _oscillator(data: HNNData, published_energy: Callable[[Tensor], Tensor]) -> Task:
     train, test = _parts(data)
     y0 = sample_square()
     return Task(
@@ -167,8 +158,7 @@ def _pendulum(seed: int) -> Task:
         system=data.field,
         truth=simulate(data.field, y0, _times(20.0, 100), ACCURATE),
         inside=_inside(data.field, y0, data.y_clean[0, data.train]),
-        # The published "energy" is the spring's.
-        published_energy=_squared_radius,
+        published_energy=published_energy,
     )
 
 

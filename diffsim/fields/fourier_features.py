@@ -36,7 +36,6 @@ class FourierFeatures(nn.Module):
     spectrum: Tensor
     harmonic: Tensor
     log_share: Tensor
-    periodic: Tensor
 
     def __init__(
         self, n_inputs: int, n_features: int = 400, *, periods: Sequence[float | None] | None = None, seed: int = 0
@@ -61,7 +60,6 @@ class FourierFeatures(nn.Module):
         self.register_buffer("spectrum", torch.as_tensor(normal * ~is_periodic))
         self.register_buffer("harmonic", torch.as_tensor(harmonic * base))
         self.register_buffer("log_share", torch.as_tensor(-0.5 * (harmonic / _HARMONICS) ** 2).sum(-1))
-        self.register_buffer("periodic", torch.as_tensor(is_periodic))
 
     def frequencies(self, lengthscale: Tensor) -> Tensor:
         """Angular frequencies, [m] -> [F / 2, m]."""
