@@ -10,13 +10,13 @@ from torch import Tensor, nn
 
 from diffsim.errors import ArgumentError
 
-__all__ = ["FourierFeatures"]
+__all__ = ["FourierFeatures", "Waves"]
 
 _HARMONICS = 3.0  # standard deviation of the harmonics that are drawn
 
 
 class FourierFeatures(nn.Module):
-    """Features phi(z) with phi(z) . phi(z') close to a squared-exponential kernel of unit variance.
+    """A draw of features: at any length scales, phi(z) . phi(z') is close to the squared-exponential kernel of them.
 
     The frequencies are a scrambled Sobol sample of the kernel's spectral density, so they change smoothly with
     the length scales. In a periodic coordinate they are the harmonics of the period, weighted by that density.
@@ -61,44 +61,62 @@ class FourierFeatures(nn.Module):
         self.register_buffer("harmonic", torch.as_tensor(harmonic * base))
         self.register_buffer("log_share", torch.as_tensor(-0.5 * (harmonic / _HARMONICS) ** 2).sum(-1))
 
-    def frequencies(self, lengthscale: Tensor) -> Tensor:
-        """Angular frequencies, [m] -> [F / 2, m]."""
-        return self.spectrum / lengthscale + self.harmonic
-
-    def amplitudes(self, lengthscale: Tensor) -> Tensor:
-        """Amplitude of each frequency's pair of features, [m] -> [F / 2]; their squares add up to one."""
+    def at(self, lengthscale: Tensor) -> "Waves":
+        """The features at given length scales, shape [m]; differentiable in them."""
         density = -0.5 * (self.harmonic * lengthscale).square().sum(-1)
-        logs = torch.log_softmax(density - self.log_share, dim=0)
-        return (0.5 * logs).exp()
+        amplitudes = (0.5 * torch.log_softmax(density - self.log_share, dim=0)).exp()
+        return Waves(self.spectrum / lengthscale + self.harmonic, amplitudes, lengthscale)
 
-    def angles(self, z: Tensor, lengthscale: Tensor) -> Tensor:
-        """Phases of the features, [..., m] -> [..., F / 2]."""
-        return z @ self.frequencies(lengthscale).T
 
-    def forward(self, z: Tensor, lengthscale: Tensor) -> Tensor:
+class Waves(nn.Module):
+    """The features phi at given length scales: for each frequency a cosine and a sine.
+
+    Args:
+        frequencies: Angular frequencies, shape [F / 2, m].
+        amplitudes: Of each pair, shape [F / 2]; their squares add up to one.
+        lengthscale: The length scales that they stand for, shape [m].
+    """
+
+    frequencies: Tensor
+    amplitudes: Tensor
+    lengthscale: Tensor
+
+    def __init__(self, frequencies: Tensor, amplitudes: Tensor, lengthscale: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("frequencies", frequencies)
+        self.register_buffer("amplitudes", amplitudes)
+        self.register_buffer("lengthscale", lengthscale)
+
+    @property
+    def n_inputs(self) -> int:
+        """Number of coordinates m."""
+        return self.frequencies.shape[-1]
+
+    def forward(self, z: Tensor) -> Tensor:
         """The features, [..., m] -> [..., F]."""
-        angles, amplitudes = self.angles(z, lengthscale), self.amplitudes(lengthscale)
-        return torch.cat([angles.cos() * amplitudes, angles.sin() * amplitudes], dim=-1)
+        return torch.cat(self._pair(z), dim=-1)
 
-    def gradient(self, z: Tensor, lengthscale: Tensor) -> Tensor:
+    def gradient(self, z: Tensor) -> Tensor:
         """The features' gradients in z, [..., m] -> [..., m, F]."""
-        frequencies, amplitudes = self.frequencies(lengthscale), self.amplitudes(lengthscale)
-        angles = z @ frequencies.T
-        slopes = torch.cat([-angles.sin() * amplitudes, angles.cos() * amplitudes], dim=-1)
-        return slopes.unsqueeze(-2) * torch.cat([frequencies, frequencies]).T
+        return self._slopes(*self._pair(z))
 
-    def weighted_gradient(self, z: Tensor, weights: Tensor, lengthscale: Tensor) -> Tensor:
+    def weighted_gradient(self, z: Tensor, weights: Tensor) -> Tensor:
         """The gradient in z of weights . phi(z), [..., m], [..., F] -> [..., m], without forming `gradient`."""
-        angles, amplitudes = self.angles(z, lengthscale), self.amplitudes(lengthscale)
-        cosine, sine = weights.chunk(2, dim=-1)
-        return ((sine * angles.cos() - cosine * angles.sin()) * amplitudes) @ self.frequencies(lengthscale)
+        cosine, sine = self._pair(z)
+        of_cosine, of_sine = weights.chunk(2, dim=-1)
+        return (of_sine * cosine - of_cosine * sine) @ self.frequencies
 
-    def derivatives(self, z: Tensor, weights: Tensor, lengthscale: Tensor) -> tuple[Tensor, Tensor]:
+    def derivatives(self, z: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
         """`gradient` [..., m, F], and the Hessian in z of weights . phi(z), [..., m, m], in one pass."""
-        frequencies, amplitudes = self.frequencies(lengthscale), self.amplitudes(lengthscale)
-        angles = z @ frequencies.T
-        sine, cosine = angles.sin() * amplitudes, angles.cos() * amplitudes
-        gradient = torch.cat([-sine, cosine], dim=-1).unsqueeze(-2) * torch.cat([frequencies, frequencies]).T
+        cosine, sine = self._pair(z)
         of_cosine, of_sine = weights.chunk(2, dim=-1)
         curvature = -(of_cosine * cosine + of_sine * sine)
-        return gradient, (frequencies.T * curvature.unsqueeze(-2)) @ frequencies
+        return self._slopes(cosine, sine), (self.frequencies.T * curvature.unsqueeze(-2)) @ self.frequencies
+
+    def _pair(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        angles = z @ self.frequencies.T
+        return angles.cos() * self.amplitudes, angles.sin() * self.amplitudes
+
+    def _slopes(self, cosine: Tensor, sine: Tensor) -> Tensor:
+        frequencies = torch.cat([self.frequencies, self.frequencies]).T
+        return torch.cat([-sine, cosine], dim=-1).unsqueeze(-2) * frequencies

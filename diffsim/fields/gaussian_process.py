@@ -7,7 +7,7 @@ from torch import Tensor
 
 from diffsim.errors import ArgumentError, TrainingError
 from diffsim.fields.evidence import Evidence, maximise_evidence
-from diffsim.fields.fourier_features import FourierFeatures
+from diffsim.fields.fourier_features import FourierFeatures, Waves
 from diffsim.fields.hamiltonian import Hamiltonian, split_state
 
 __all__ = ["FourierHamiltonian", "GaussianProcessHamiltonian"]
@@ -17,31 +17,32 @@ class FourierHamiltonian(Hamiltonian):
     """An energy that is linear in its weights: H(y, theta) = known(y) + weights . phi(coordinates y, theta).
 
     Args:
-        features: The features phi of m + k inputs.
+        waves: The features phi of m + k inputs.
         weights: Shape [F].
-        lengthscale: Of the features, shape [m + k].
         coordinates: The matrix [m, d] that maps the state to the features' coordinates; the identity by default.
         known: The known part of the energy, if any.
     """
 
     weights: Tensor
-    lengthscale: Tensor
     coordinates: Tensor | None
 
     def __init__(
         self,
-        features: FourierFeatures,
+        waves: Waves,
         weights: Tensor,
-        lengthscale: Tensor,
         coordinates: Tensor | None = None,
         known: Hamiltonian | None = None,
     ) -> None:
         super().__init__()
-        self.features = features
+        self.waves = waves
         self.known = known
         self.register_buffer("weights", weights)
-        self.register_buffer("lengthscale", lengthscale)
         self.register_buffer("coordinates", coordinates)
+
+    @property
+    def lengthscale(self) -> Tensor:
+        """The length scale of each of the features' inputs, shape [m + k]."""
+        return self.waves.lengthscale
 
     def inputs(self, y: Tensor, theta: Tensor | None = None) -> Tensor:
         """The features' inputs, [..., d], [..., k] -> [..., m + k].
@@ -52,23 +53,21 @@ class FourierHamiltonian(Hamiltonian):
         z = y if self.coordinates is None else y @ self.coordinates.T
         if theta is not None:
             z = torch.cat([z, theta.to(z).expand(*z.shape[:-1], theta.shape[-1])], dim=-1)
-        if z.shape[-1] != self.features.n_inputs:
+        if z.shape[-1] != self.waves.n_inputs:
             raise ArgumentError(
-                f"`y` and `theta` must give the energy's {self.features.n_inputs} inputs, got {z.shape[-1]} from `y` "
+                f"`y` and `theta` must give the energy's {self.waves.n_inputs} inputs, got {z.shape[-1]} from `y` "
                 f"{list(y.shape)} and `theta` {None if theta is None else list(theta.shape)}."
             )
         return z
 
     def energy(self, y: Tensor, theta: Tensor | None = None) -> Tensor:
         """The energy up to a constant, [..., d], [..., k] -> [...]."""
-        energy = self.features(self.inputs(y, theta), self.lengthscale) @ self.weights
+        energy = self.waves(self.inputs(y, theta)) @ self.weights
         return energy if self.known is None else energy + self.known.energy(y)
 
     def energy_gradient(self, y: Tensor, theta: Tensor | None = None) -> Tensor:
         """The gradient of the energy in the state, in closed form, [..., d], [..., k] -> [..., d]."""
-        gradient = self._to_state(
-            self.features.weighted_gradient(self.inputs(y, theta), self.weights, self.lengthscale), y, -1
-        )
+        gradient = self._to_state(self.waves.weighted_gradient(self.inputs(y, theta), self.weights), y, -1)
         return gradient if self.known is None else gradient + self.known.energy_gradient(y)
 
     def forward(self, t: Tensor, y: Tensor, theta: Tensor | None = None) -> Tensor:
@@ -77,16 +76,12 @@ class FourierHamiltonian(Hamiltonian):
 
     def design(self, y: Tensor, theta: Tensor | None = None) -> Tensor:
         """The matrix that maps weights to dy/dt, less the known part, [..., d], [..., k] -> [..., d, F]."""
-        gradient = self.features.gradient(self.inputs(y, theta), self.lengthscale)
+        gradient = self.waves.gradient(self.inputs(y, theta))
         return _symplectic(self._to_state(gradient, y, -2), -2)
-
-    def jacobian(self, y: Tensor, theta: Tensor | None = None) -> Tensor:
-        """The Jacobian of the field in the state, [..., d], [..., k] -> [..., d, d]."""
-        return self.linearise(y, theta)[1]
 
     def linearise(self, y: Tensor, theta: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """The field [..., d], its Jacobian in the state [..., d, d] and its `design` [..., d, F], in one pass."""
-        features, hessian = self.features.derivatives(self.inputs(y, theta), self.weights, self.lengthscale)
+        features, hessian = self.waves.derivatives(self.inputs(y, theta), self.weights)
         design = self._to_state(features, y, -2)
         gradient = design @ self.weights
         hessian = self._to_state(self._to_state(hessian, y, -1), y, -2)
@@ -164,7 +159,8 @@ class GaussianProcessHamiltonian(FourierHamiltonian):
         if scale.shape != (n_inputs,) or not bool((scale > 0).all()):
             raise ArgumentError(f"`scale` must hold {n_inputs} positive numbers, got {scale.tolist()}.")
         features = FourierFeatures(n_inputs, n_features, periods=periods, seed=seed)
-        super().__init__(features, torch.zeros(n_features, dtype=torch.float64), scale.clone(), coordinates, known)
+        super().__init__(features.at(scale.clone()), torch.zeros(n_features, dtype=torch.float64), coordinates, known)
+        self.features = features
         self.dim = dim
         self.n_theta = n_theta
         self.register_buffer("scale", scale)
@@ -202,11 +198,12 @@ class GaussianProcessHamiltonian(FourierHamiltonian):
 
     def at(self, lengthscale: Tensor) -> FourierHamiltonian:
         """The same energy with other length scales, without the known part."""
-        return FourierHamiltonian(self.features, self.weights, lengthscale, self.coordinates)
+        return FourierHamiltonian(self.features.at(lengthscale), self.weights, self.coordinates)
 
     def adopt(self, evidence: Evidence) -> None:
         """Take over hyper-parameters."""
-        self.lengthscale, self.signal, self.noise = evidence.lengthscale, evidence.signal, evidence.noise
+        self.waves = self.features.at(evidence.lengthscale)
+        self.signal, self.noise = evidence.signal, evidence.noise
 
     @torch.no_grad()
     def condition(self, design: Tensor, target: Tensor, noise: Tensor | float) -> None:
@@ -228,7 +225,7 @@ class GaussianProcessHamiltonian(FourierHamiltonian):
         """Draw n fields from the posterior, or from the prior before `fit`."""
         draws = torch.randn(n, self.factor.shape[-1], generator=generator, dtype=torch.float64).to(self.factor)
         weights = self.weights + draws @ self.factor.T
-        return [FourierHamiltonian(self.features, w, self.lengthscale, self.coordinates, self.known) for w in weights]
+        return [FourierHamiltonian(self.waves, w, self.coordinates, self.known) for w in weights]
 
     def _check(self, y: Tensor, dy: Tensor, theta: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
         if y.shape != dy.shape or y.ndim == 0 or y.shape[-1] != self.dim:

@@ -22,14 +22,24 @@ class _ResponseAcquisition(AcquisitionFunction):
             raise ArgumentError(f"`floor` must be positive, got {floor}: exact runs leave nothing to learn.")
         self.rollouts = model
         self.noise = max(model.noise, floor)
-        self.X_pending: Tensor | None = None  # BoTorch sets it later
+        self.set_X_pending(None)
+
+    def set_X_pending(self, X_pending: Tensor | None = None) -> None:
+        """Take designs [n, k] as about to be simulated; their response is computed here, once."""
+        super().set_X_pending(X_pending)
+        with torch.no_grad():
+            self.pending = None if self.X_pending is None else self._response(self.X_pending)
 
     def forward(self, X: Tensor) -> Tensor:
         """The acquisition's value, shape [b, q, k] -> [b]."""
-        designs = X if X.ndim > 2 else X[None]
-        if self.X_pending is not None:
-            designs = torch.cat([designs, match_batch_shape(self.X_pending, designs)], dim=-2)
-        return self._value(self.rollouts.response(designs).flatten(-3, -2) / self.noise)
+        response = self._response(X if X.ndim > 2 else X[None])
+        if self.pending is not None:
+            response = torch.cat([response, match_batch_shape(self.pending, response)], dim=-2)
+        return self._value(response)
+
+    def _response(self, designs: Tensor) -> Tensor:
+        """In units of the noise, [..., n, k] -> [..., n o, r]."""
+        return self.rollouts.response(designs).flatten(-3, -2) / self.noise
 
     @abstractmethod
     def _value(self, response: Tensor) -> Tensor:

@@ -111,6 +111,16 @@ def test_pending_points_of_a_batch_count_for_each_of_its_members():
     assert torch.allclose(got, together)
 
 
+def test_pending_points_are_rolled_out_once(monkeypatch):
+    model, seen = Linear(6), []
+    acquisition = ExpectedErrorReduction(model, normal(9, 2))
+    monkeypatch.setattr(model, "response", lambda X: seen.append(X.shape[:-1].numel()) or Linear.response(model, X))
+    acquisition.set_X_pending(normal(4, 2, seed=5))
+    for seed in range(3):
+        acquisition(normal(10, 1, 2, seed=seed))
+    assert seen == [4, 10, 10, 10]
+
+
 def test_a_single_batch_may_go_without_its_dimension():
     acquisition = ResponseInformation(Linear(4))
     assert torch.equal(acquisition(normal(2, 2)), acquisition(normal(2, 2)[None]))

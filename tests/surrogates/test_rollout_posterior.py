@@ -66,10 +66,10 @@ def batched_runs(field, weights, X):
 
     class Fields(GaussianProcessHamiltonian):
         def energy_gradient(self, y, theta=None):
-            return self.features.weighted_gradient(y, weights[:, None], self.lengthscale)
+            return self.waves.weighted_gradient(y, weights[:, None])
 
     stack = Fields(2, n_features=60)
-    stack.features, stack.lengthscale = field.features, field.lengthscale
+    stack.waves = field.waves
     with torch.no_grad():
         assert stack(zero, y0).shape == y0.shape
         return odeint(stack, y0, T, Solver("rk4", step=0.05))[1:].permute(1, 2, 0, 3).flatten(1)

@@ -46,12 +46,12 @@ def test_branches_agree(rows, extra, log_ratio, seed):
         assert torch.allclose(a, b, rtol=1e-9)
 
 
-@pytest.mark.parametrize(("rows", "features"), [(6, 10), (15, 10)])
-def test_gradient_in_length_scales_and_ratio(rows, features):
-    phi, z, target = FourierFeatures(2, features, seed=1), normal(rows, 2), normal(rows, seed=2)
+@pytest.mark.parametrize(("rows", "n_features"), [(6, 10), (15, 10)])
+def test_gradient_in_length_scales_and_ratio(rows, n_features):
+    features, z, target = FourierFeatures(2, n_features, seed=1), normal(rows, 2), normal(rows, seed=2)
 
     def evidence(free):
-        return _log_evidence(phi(z, free[:2].exp()), target, free[2])[0]
+        return _log_evidence(features.at(free[:2].exp())(z), target, free[2])[0]
 
     free = torch.tensor([0.2, -0.3, -1.0], dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(evidence, free)
@@ -65,8 +65,8 @@ def test_recovers_known_hyper_parameters(rows):
     for seed in range(9):
         z = 6 * torch.rand(rows, 1, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
         weights = signal * normal(200, seed=100 + seed)
-        target = features(z, torch.tensor([lengthscale])) @ weights + noise * normal(rows, seed=200 + seed)
-        result = maximise_evidence(lambda ell, z=z: features(z, ell), target, torch.ones(1, dtype=torch.float64))
+        target = features.at(torch.tensor([lengthscale]))(z) @ weights + noise * normal(rows, seed=200 + seed)
+        result = maximise_evidence(lambda ell, z=z: features.at(ell)(z), target, torch.ones(1, dtype=torch.float64))
         found.append(torch.stack([result.lengthscale[0], result.signal, result.noise]))
     ratio = torch.stack(found).median(0).values / torch.tensor([lengthscale, signal, noise])
     assert ((ratio - 1).abs() < 0.2).all(), ratio
@@ -76,11 +76,11 @@ def test_the_maximum_is_one():
     """No nearby hyper-parameters have a larger penalised evidence, computed densely."""
     features, z, target = FourierFeatures(2, 60), normal(40, 2), normal(40, seed=1)
     scale = torch.tensor([1.0, 2.0], dtype=torch.float64)
-    best = maximise_evidence(lambda ell: features(z, ell), target, scale)
+    best = maximise_evidence(lambda ell: features.at(ell)(z), target, scale)
 
     def penalised(lengthscale, signal, noise):
         prior = -0.5 * ((lengthscale / scale).log() / 0.5).square().sum()
-        return float(dense_log_evidence(features(z, lengthscale), target, signal, noise) + prior)
+        return float(dense_log_evidence(features.at(lengthscale)(z), target, signal, noise) + prior)
 
     top = penalised(best.lengthscale, best.signal, best.noise)
     assert best.log_evidence == pytest.approx(top + 20 * (1 + math.log(2 * math.pi)), rel=1e-6)
@@ -100,7 +100,7 @@ def test_degenerate_data_give_finite_hyper_parameters(rows, n_features, copies):
         z, target = z[: rows // 2].repeat(2, 1), target[: rows // 2].repeat(2)
     else:
         target = torch.zeros_like(target)
-    result = maximise_evidence(lambda ell: features(z, ell), target, torch.ones(2, dtype=torch.float64))
+    result = maximise_evidence(lambda ell: features.at(ell)(z), target, torch.ones(2, dtype=torch.float64))
     for value in (result.lengthscale, result.signal, result.noise):
         assert torch.isfinite(value).all() and (value > 0).all()
     assert math.isfinite(result.log_evidence)
@@ -110,5 +110,5 @@ def test_the_prior_decides_without_data():
     """A target that says nothing about the second length scale leaves it at its prior median."""
     features, z = FourierFeatures(2, 80), normal(50, 2)
     scale = torch.tensor([1.0, 3.0], dtype=torch.float64)
-    result = maximise_evidence(lambda ell: features(z * torch.tensor([1.0, 0.0]), ell), z[:, 0].sin(), scale)
+    result = maximise_evidence(lambda ell: features.at(ell)(z * torch.tensor([1.0, 0.0])), z[:, 0].sin(), scale)
     assert torch.allclose(result.lengthscale[1], scale[1], rtol=1e-3)

@@ -18,7 +18,7 @@ def normal(*shape, seed=0):
 
 
 def kernel(features, z, lengthscale):
-    phi = features(z, lengthscale)
+    phi = features.at(lengthscale)(z)
     return phi @ phi.T
 
 
@@ -53,14 +53,14 @@ def squared_exponential_shifted(z, lengthscale, shift):
 @given(period=st.floats(0.1, 30), turns=st.integers(-5, 5), share=st.floats(0.05, 0.3))
 def test_a_periodic_coordinate_is_exactly_periodic(period, turns, share):
     features = FourierFeatures(2, 40, periods=[None, period], seed=2)
-    scale = torch.tensor([1.3, share * period], dtype=torch.float64)
+    waves = features.at(torch.tensor([1.3, share * period], dtype=torch.float64))
     z = normal(6, 2)
     moved = z + torch.tensor([0.0, turns * period], dtype=torch.float64)
-    assert torch.allclose(features(z, scale), features(moved, scale), atol=1e-11)
-    gradient = features.gradient(z, scale)
-    assert torch.allclose(gradient, features.gradient(moved, scale), atol=1e-11 * gradient.abs().amax().item())
+    assert torch.allclose(waves(z), waves(moved), atol=1e-11)
+    gradient = waves.gradient(z)
+    assert torch.allclose(gradient, waves.gradient(moved), atol=1e-11 * gradient.abs().amax().item())
     other = z + torch.tensor([0.0, 0.5 * period])
-    assert not torch.allclose(features(z, scale), features(other, scale))
+    assert not torch.allclose(waves(z), waves(other))
 
 
 @given(
@@ -74,24 +74,24 @@ def test_derivatives_agree_with_autograd(m, n, batch, periodic, seed):
     periods = [2.0 + i if p else None for i, p in enumerate(periodic[:m])]
     features = FourierFeatures(m, 2 * n, periods=periods, seed=seed)
     z, weights = normal(*batch, m, seed=seed).requires_grad_(True), normal(2 * n, seed=seed + 1)
-    lengthscale = normal(m, seed=seed + 2).exp()
-    phi = features(z, lengthscale)
+    waves = features.at(normal(m, seed=seed + 2).exp())
+    phi = waves(z)
     assert phi.shape == (*batch, 2 * n) and phi.dtype == torch.float64
     exact = torch.stack([torch.autograd.grad(phi[..., f].sum(), z, retain_graph=True)[0] for f in range(2 * n)], -1)
-    assert torch.allclose(features.gradient(z, lengthscale), exact, atol=1e-12)
-    gradient = features.weighted_gradient(z, weights, lengthscale)
+    assert torch.allclose(waves.gradient(z), exact, atol=1e-12)
+    gradient = waves.weighted_gradient(z, weights)
     assert torch.allclose(gradient, exact @ weights, atol=1e-10)
     rows = [torch.autograd.grad(gradient[..., i].sum(), z, retain_graph=True)[0] for i in range(m)]
-    _, hessian = features.derivatives(z, weights, lengthscale)
+    _, hessian = waves.derivatives(z, weights)
     assert torch.allclose(hessian, torch.stack(rows, -2), atol=1e-9)
     assert torch.allclose(hessian, hessian.mT)
 
 
 def test_weights_may_differ_from_point_to_point():
-    features, scale = FourierFeatures(2, 30), torch.ones(2, dtype=torch.float64)
+    waves = FourierFeatures(2, 30).at(torch.ones(2, dtype=torch.float64))
     z, weights = normal(5, 2), normal(5, 30, seed=1)
-    got = features.weighted_gradient(z, weights, scale)
-    assert torch.allclose(got, (features.gradient(z, scale) @ weights[..., None])[..., 0])
+    got = waves.weighted_gradient(z, weights)
+    assert torch.allclose(got, (waves.gradient(z) @ weights[..., None])[..., 0])
 
 
 @pytest.mark.parametrize("periods", [[None, None], [1.0, None], [1.0, 2.0]])
@@ -99,12 +99,12 @@ def test_weights_may_differ_from_point_to_point():
 def test_unit_variance_and_finite_gradients_at_extreme_length_scales(periods, size):
     features = FourierFeatures(2, 60, periods=periods)
     lengthscale = torch.full((2,), size, dtype=torch.float64, requires_grad=True)
-    amplitudes = features.amplitudes(lengthscale)
-    assert torch.allclose(amplitudes.square().sum(), torch.ones((), dtype=torch.float64))
+    waves = features.at(lengthscale)
+    assert torch.allclose(waves.amplitudes.square().sum(), torch.ones((), dtype=torch.float64))
     z = normal(4, 2)
-    phi = features(z, lengthscale)
+    phi = waves(z)
     assert torch.allclose(phi.square().sum(-1), torch.ones(4, dtype=torch.float64))
-    for value in (phi.sum(), features.gradient(z, lengthscale).sum()):
+    for value in (phi.sum(), waves.gradient(z).sum()):
         (gradient,) = torch.autograd.grad(value, lengthscale, retain_graph=True)
         assert bool(torch.isfinite(value)) and bool(torch.isfinite(gradient).all())
 
@@ -112,8 +112,8 @@ def test_unit_variance_and_finite_gradients_at_extreme_length_scales(periods, si
 def test_features_are_differentiable_in_the_length_scales():
     features, z = FourierFeatures(2, 10, periods=[TURN, None]), normal(3, 2)
     lengthscale = torch.tensor([0.6, 1.4], dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(lambda scale: features(z, scale), lengthscale)
-    assert torch.autograd.gradcheck(lambda scale: features.gradient(z, scale), lengthscale)
+    assert torch.autograd.gradcheck(lambda scale: features.at(scale)(z), lengthscale)
+    assert torch.autograd.gradcheck(lambda scale: features.at(scale).gradient(z), lengthscale)
 
 
 def test_seeds():

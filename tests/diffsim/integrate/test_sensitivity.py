@@ -46,7 +46,7 @@ def run(field, y0, theta, weights=None, t=T):
 
 def with_weights(field, weights):
     weights = field.weights if weights is None else weights
-    return FourierHamiltonian(field.features, weights, field.lengthscale, field.coordinates, field.known)
+    return FourierHamiltonian(field.waves, weights, field.coordinates, field.known)
 
 
 @pytest.mark.parametrize("kind", FIELDS)

@@ -162,7 +162,7 @@ def test_held_out_runs_lie_within_the_predicted_error():
 
 def objective(field, weights, y0, y, sigma, step, first):
     """Minus twice the log posterior, written down once more."""
-    trial = FourierHamiltonian(field.features, weights, field.lengthscale, field.coordinates, field.known)
+    trial = FourierHamiltonian(field.waves, weights, field.coordinates, field.known)
     run = runge_kutta(lambda x: trial(ZERO, x), y0, T, step)
     return ((y - run)[:, first:] / sigma).square().sum() + (weights / field.signal).square().sum()
 
