@@ -1,0 +1,68 @@
+"""The objective of a history's trials: what optimisers minimise, computed from outcomes and, where seen, inputs."""
+
+import inspect
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from diffsim.errors import ArgumentError, ArgumentTypeError
+from studies.history import History
+
+__all__ = ["Objective", "evaluate_objective"]
+
+Objective = Callable[..., Tensor]
+"""Called `objective(outcome)`, or `objective(outcome, x)` where inputs x are observed; smaller is better."""
+
+
+def evaluate_objective(objective: Objective | None, history: History) -> Tensor:
+    """The objective of each complete trial, float64, shape [n]; NaN where it is not finite: such a trial is left out.
+
+    Args:
+        objective: Maps outcomes, shape [n, ...], and inputs x, shape [n, k], where the history has any, to shape [n] or
+            [n, 1]. None: the outcome is the objective.
+        history: The trials.
+
+    Raises:
+        ArgumentError: The objective has the wrong shape.
+        ArgumentTypeError: It is no tensor, or does not take the arguments that it is called with.
+
+    Example:
+        >>> from studies.space import Box
+        >>> theta = torch.tensor([[0.0], [1.0]])
+        >>> history = History.from_tensors(Box({"a": (0, 1)}), theta, torch.tensor([[1.0, 2.0], [3.0, torch.nan]]))
+        >>> evaluate_objective(lambda y: y.sum(-1), history)
+        tensor([3., nan], dtype=torch.float64)
+    """
+    n = len(history)
+    if n == 0:
+        return torch.empty(0, dtype=torch.float64)
+    if objective is None:
+        value, called = history.outcome, "the outcome"
+        mend = "Pass objective=..., a function of the outcome that gives one number a trial."
+    else:
+        x: Tensor | None = getattr(history, "x", None)
+        arguments = (history.outcome,) if x is None else (history.outcome, x)
+        called = f"objective(outcome{'' if x is None else ', x'})"
+        mend = "Return one number a row: `lambda y: y.square().sum(-1)`, say."
+        _check_call(objective, arguments, called)
+        with torch.no_grad():
+            value = objective(*arguments)
+        if not isinstance(value, Tensor):
+            raise ArgumentTypeError(f"{called} must be a tensor of shape [{n}], got a {type(value).__name__}. {mend}")
+    if value.shape not in ((n,), (n, 1)):
+        raise ArgumentError(f"{called} must have shape [{n}] or [{n}, 1], got {list(value.shape)}. {mend}")
+    value = value.detach().to("cpu", torch.float64).reshape(n)
+    return torch.where(value.isfinite(), value, torch.nan)
+
+
+def _check_call(objective: Objective, arguments: tuple[Tensor, ...], called: str) -> None:
+    try:
+        inspect.signature(objective).bind(*arguments)
+    except TypeError:
+        raise ArgumentTypeError(
+            f"`objective` is called {called}, and {objective!r} does not take that. Objectives take the outcome, and "
+            "the inputs x too where the simulator has `inputs`."
+        ) from None
+    except ValueError:
+        return  # a function whose signature cannot be read
