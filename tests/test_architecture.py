@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parent.parent
 FLOORS = ("diffsim", "surrogates", "studies")  # from the ground up: each imports only from those below
 LIBRARIES = {
     "diffsim": {"torch", "torchdiffeq", "numpy", "scipy", "matplotlib", "rich", "xarray"},
-    "surrogates": {"torch", "numpy", "scipy", "gpytorch", "botorch", "linear_operator"},
+    "surrogates": {"torch", "numpy", "scipy", "gpytorch", "botorch", "linear_operator", "mlxtend"},
     "studies": {"torch", "numpy", "scipy", "botorch", "matplotlib", "rich", "sqlalchemy", "typer", "xarray"},
 }
 BOTORCH = ("surrogates/*", "studies/acquisitions/*", "studies/strategies/model_based.py")
