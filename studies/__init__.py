@@ -9,29 +9,39 @@ if TYPE_CHECKING:
     from studies.contracts import check_storage, check_strategy
     from studies.errors import ConflictError, StorageError, StudyError
     from studies.history import History, Proposal, Trial
+    from studies.objective import evaluate_objective
     from studies.randomness import isolated
     from studies.space import Box, Pool, Space
     from studies.storage.base import Storage
     from studies.storage.memory import MemoryStorage
     from studies.storage.sqlite import SQLiteStorage
     from studies.strategies.base import Optimiser, Strategy
+    from studies.strategies.cma_es import CMAES
+    from studies.strategies.finite_differences import FiniteDifferences
     from studies.strategies.model_based import ModelBased
+    from studies.strategies.noisy_improvement import NoisyExpectedImprovement
     from studies.strategies.random import Random
+    from studies.strategies.random_search import RandomSearch
     from studies.strategies.sobol import Sobol
+    from studies.strategies.turbo import TuRBO
     from studies.study import Round, Study
 
 __all__ = [
+    "CMAES",
     "Box",
     "Comparison",
     "ConflictError",
     "ErrorReduction",
+    "FiniteDifferences",
     "History",
     "MemoryStorage",
     "ModelBased",
+    "NoisyExpectedImprovement",
     "Optimiser",
     "Pool",
     "Proposal",
     "Random",
+    "RandomSearch",
     "Round",
     "SQLiteStorage",
     "Sobol",
@@ -42,10 +52,12 @@ __all__ = [
     "Study",
     "StudyError",
     "Trial",
+    "TuRBO",
     "check_storage",
     "check_strategy",
     "compare",
     "disagreement",
+    "evaluate_objective",
     "isolated",
 ]
 
@@ -55,15 +67,21 @@ _MODULES = {
     "studies.contracts": ("check_storage", "check_strategy"),
     "studies.errors": ("ConflictError", "StorageError", "StudyError"),
     "studies.history": ("History", "Proposal", "Trial"),
+    "studies.objective": ("evaluate_objective",),
     "studies.randomness": ("isolated",),
     "studies.space": ("Box", "Pool", "Space"),
     "studies.storage.base": ("Storage",),
     "studies.storage.memory": ("MemoryStorage",),
     "studies.storage.sqlite": ("SQLiteStorage",),
     "studies.strategies.base": ("Optimiser", "Strategy"),
+    "studies.strategies.cma_es": ("CMAES",),
+    "studies.strategies.finite_differences": ("FiniteDifferences",),
     "studies.strategies.model_based": ("ModelBased",),
+    "studies.strategies.noisy_improvement": ("NoisyExpectedImprovement",),
     "studies.strategies.random": ("Random",),
+    "studies.strategies.random_search": ("RandomSearch",),
     "studies.strategies.sobol": ("Sobol",),
+    "studies.strategies.turbo": ("TuRBO",),
     "studies.study": ("Round", "Study"),
 }
 _HOME = {name: module for module, names in _MODULES.items() for name in names}

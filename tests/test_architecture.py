@@ -19,9 +19,28 @@ FLOORS = ("diffsim", "surrogates", "studies")  # from the ground up: each import
 LIBRARIES = {
     "diffsim": {"torch", "torchdiffeq", "numpy", "scipy", "matplotlib", "rich", "xarray"},
     "surrogates": {"torch", "numpy", "scipy", "gpytorch", "botorch", "linear_operator", "mlxtend"},
-    "studies": {"torch", "numpy", "scipy", "botorch", "matplotlib", "rich", "sqlalchemy", "typer", "xarray"},
+    "studies": {
+        "torch",
+        "numpy",
+        "scipy",
+        "botorch",
+        "gpytorch",
+        "cma",
+        "matplotlib",
+        "rich",
+        "sqlalchemy",
+        "typer",
+        "xarray",
+    },
 }
-BOTORCH = ("surrogates/*", "studies/acquisitions/*", "studies/strategies/model_based.py")
+BOTORCH = (
+    "surrogates/*",
+    "studies/acquisitions/*",
+    "studies/strategies/means.py",
+    "studies/strategies/model_based.py",
+    "studies/strategies/noisy_improvement.py",
+    "studies/strategies/turbo.py",
+)
 UNPICKLING = {"cloudpickle", "dill", "joblib", "marshal", "shelve"}
 FILES = sorted(path for floor in FLOORS for path in (ROOT / floor).rglob("*.py"))
 EXAMPLES = [path for path in FILES if path.parent == ROOT / "studies/examples" and path.name != "__init__.py"]

@@ -1,0 +1,79 @@
+"""Checks of the settings that optimisers share: counts, objectives, boxes, and where they start."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from diffsim.errors import ArgumentError, ArgumentTypeError
+from studies.space import Box, Space
+
+__all__ = ["box_of", "check_count", "check_objective", "start_point", "widths_of"]
+
+
+def check_count(name: str, count: object, least: int = 1) -> None:
+    """Raises ArgumentError unless a count is an integer and large enough."""
+    if isinstance(count, bool) or not isinstance(count, int) or count < least:
+        raise ArgumentError(f"`{name}` must be an integer of at least {least}, got {count!r}.")
+
+
+def check_objective(objective: object) -> None:
+    """Raises ArgumentTypeError unless an objective is None or callable."""
+    if objective is not None and (isinstance(objective, type) or not callable(objective)):
+        raise ArgumentTypeError(
+            f"`objective` must be None or a function of the outcome, got {objective!r}. Pass `lambda y: y.sum(-1)`."
+        )
+
+
+def box_of(space: Space, strategy: object) -> Box:
+    """The space, which must be a box.
+
+    Raises:
+        ArgumentTypeError: It is none; the message names the strategy.
+    """
+    if not isinstance(space, Box):
+        raise ArgumentTypeError(
+            f"`{type(strategy).__name__}` needs a Box, got {space!r}. Use RandomSearch or ModelBased for a pool."
+        )
+    return space
+
+
+def start_point(space: Space, start: Sequence[float] | Tensor | None) -> Tensor:
+    """Where an optimiser starts, float64, shape [d]: the given point, or the centre of the bounds.
+
+    Raises:
+        ArgumentError: The point has not one number a parameter, or lies outside the space.
+
+    Example:
+        >>> start_point(Box({"a": (0, 1), "b": (-1, 5)}), None)
+        tensor([0.5000, 2.0000], dtype=torch.float64)
+    """
+    if start is None:
+        return space.bounds.mean(0)
+    point = torch.as_tensor(start, dtype=torch.float64).detach().cpu()
+    if point.shape != (space.dim,):
+        raise ArgumentError(
+            f"`start` must hold {space.dim} numbers, one for each of {list(space.names)}, got {point.tolist()}."
+        )
+    low, high = space.bounds
+    if not bool(((point >= low) & (point <= high)).all()):
+        raise ArgumentError(f"`start` must lie in {space!r}, got {point.tolist()}. Move it inside, or widen the box.")
+    return point.clone()
+
+
+def widths_of(name: str, width: float | Sequence[float], space: Space) -> Tensor:
+    """A positive width for each parameter, in its unit, float64, shape [d]: one number for all, or one each.
+
+    Raises:
+        ArgumentError: A width is not positive and finite, or there is not one for each parameter.
+    """
+    widths = torch.as_tensor(width, dtype=torch.float64)
+    if widths.shape not in ((), (space.dim,)) or not all(
+        math.isfinite(value) and value > 0 for value in widths.flatten()
+    ):
+        raise ArgumentError(
+            f"`{name}` must be a positive number, or {space.dim} of them, one for each of {list(space.names)}, "
+            f"got {widths.tolist()}."
+        )
+    return widths.expand(space.dim)
