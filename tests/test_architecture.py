@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parent.parent
 FLOORS = ("diffsim", "surrogates", "studies")  # from the ground up: each imports only from those below
 LIBRARIES = {
     "diffsim": {"torch", "torchdiffeq", "numpy", "scipy", "matplotlib", "rich", "xarray"},
-    "surrogates": {"torch", "numpy", "scipy", "gpytorch", "botorch", "linear_operator", "mlxtend"},
+    "surrogates": {"torch", "numpy", "scipy", "gpytorch", "botorch", "linear_operator", "mlxtend", "zuko"},
     "studies": {
         "torch",
         "numpy",
