@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from diffsim.errors import ContractError
 from studies.errors import ConflictError, StorageError, StudyError
@@ -86,10 +87,11 @@ def _propose(strategy: Strategy, history: History, n: int) -> Proposal:
 
 
 def _equal(before: History, after: History) -> bool:
+    def same(old: Tensor | None, new: Tensor | None) -> bool:
+        return old is new or (old is not None and new is not None and torch.equal(old, new))
+
     return before.info == after.info and all(
-        torch.equal(old.theta, new.theta)
-        and (old.outcome is None) == (new.outcome is None)
-        and (old.outcome is None or new.outcome is None or torch.equal(old.outcome, new.outcome))
+        same(old.theta, new.theta) and same(old.outcome, new.outcome) and same(old.x, new.x)
         for old, new in zip(before.trials, after.trials, strict=True)
     )
 
@@ -144,8 +146,8 @@ def _keeps_results(storage: Storage) -> None:
     storage.create(_study("a"))
     storage.add_round("a", RoundRecord(0, 0, _theta(4), {}, "S()"))
     results = [
-        Result(2, np.array([[0.1, -0.0], [1e-310, 1e308]]), None, 1.5, 0.25, "host:1"),
-        Result(0, None, "Traceback\nValueError: ü", None, None, None),
+        Result(2, np.array([[0.1, -0.0], [1e-310, 1e308]]), None, 1.5, 0.25, "host:1", np.array([0.1, -1e-310])),
+        Result(0, None, "Traceback\nValueError: ü", None, None, None, np.array([1 / 3, 2.0])),
         Result(3, np.array(0.1, dtype=np.float32)),
         Result(1, np.array([1.0])),
     ]
@@ -160,7 +162,8 @@ def _keeps_results(storage: Storage) -> None:
         )
         for old, new in zip(results[start:], read, strict=True):
             same = (old.error, old.started, old.seconds, old.host) == (new.error, new.started, new.seconds, new.host)
-            _require(same and _same(old.outcome, new.outcome), "a result comes back bit for bit")
+            same = same and _same(old.outcome, new.outcome) and _same(old.x, new.x)
+            _require(same, "a result comes back bit for bit, its inputs too")
 
 
 def _keeps_studies_apart(storage: Storage) -> None:

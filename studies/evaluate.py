@@ -1,40 +1,31 @@
 """Evaluation of a simulator at the trials of a round: here, or on an executor; failures become results."""
 
+import functools
 import os
 import socket
+import threading
 import time
 import traceback
+import uuid
+from collections import defaultdict
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from multiprocessing.reduction import ForkingPickler
 from types import TracebackType
-from typing import Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from diffsim.data.trajectory import Trajectory
 from diffsim.errors import ArgumentError, ArgumentTypeError
+from studies.child import Child, ChildDied, start_method
 from studies.errors import StudyError
 from studies.randomness import isolated
 from studies.storage.base import Result
+from surrogates.simulator import InputSimulator, Simulator, as_inputs, as_outcome
 
-__all__ = ["Job", "Simulator", "Workers", "as_outcome", "as_results", "readable", "run_job"]
-
-
-class Simulator(Protocol):
-    """A black box; never differentiated."""
-
-    def __call__(self, theta: Tensor, generator: torch.Generator, /) -> object:
-        """Runs the simulator at parameters theta, float64, shape [n, d], with random numbers from a generator.
-
-        Returns:
-            One row a trial: a tensor, array or nested list of real numbers, shape [n, ...], or a `Trajectory`.
-        """
-        ...
+__all__ = ["Job", "Workers", "as_results", "readable", "run_job"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -52,40 +43,16 @@ class Job:
     seed: int
 
 
-def as_outcome(returned: object, n: int) -> NDArray[np.floating]:
-    """What a simulator returned, as an array of shape [n, ...]; float32 and float64 are kept, other reals are float64.
-
-    Raises:
-        ArgumentError: The shape is wrong.
-        ArgumentTypeError: It is no array of real numbers.
-    """
-    if isinstance(returned, Trajectory):
-        returned = returned.y.transpose(0, 1)
-    mend = f"Return a tensor of real numbers, shape [{n}, ...], or a Trajectory."
-    if isinstance(returned, np.ndarray):
-        returned = returned.copy()  # torch warns of arrays that are read only
-    try:
-        # Lists of floats are double precision; torch would make them single.
-        exact = None if isinstance(returned, Tensor | np.ndarray) else torch.float64
-        outcome = torch.as_tensor(returned, dtype=exact).detach().cpu()
-        if outcome.is_complex():
-            raise TypeError(f"its dtype is {outcome.dtype}")
-        outcome = outcome.to(outcome.dtype if outcome.dtype == torch.float32 else torch.float64).numpy().copy()
-    except (TypeError, ValueError, RuntimeError) as error:
-        kind = type(returned).__name__
-        raise ArgumentTypeError(f"The outcome must be an array of real numbers, got {kind}: {error}. {mend}") from None
-    if outcome.ndim == 0 or len(outcome) != n or outcome.size == 0:
-        raise ArgumentError(f"The outcome must have shape [{n}, ...], got {list(outcome.shape)}. {mend}")
-    return outcome
-
-
-def as_results(trials: Sequence[int], outcome: NDArray[np.floating]) -> list[Result]:
-    """One result a row of an outcome [n, ...]; rows that are not finite are failures."""
+def as_results(
+    trials: Sequence[int], outcome: NDArray[np.floating], x: NDArray[np.float64] | None = None
+) -> list[Result]:
+    """One result a row of an outcome [n, ...] and of its inputs [n, k]; rows that are not finite are failures."""
     results: list[Result] = []
-    for trial, row in zip(trials, outcome, strict=True):
+    inputs = [None] * len(trials) if x is None else x
+    for trial, row, given in zip(trials, outcome, inputs, strict=True):
         bad = np.size(row) - np.isfinite(row).sum()
         error = f"The outcome is not finite: {bad} of its {np.size(row)} numbers are NaN or infinite." if bad else None
-        results.append(Result(trial, None if bad else np.asarray(row), error))
+        results.append(Result(trial, None if bad else np.asarray(row), error, x=given))
     return results
 
 
@@ -94,21 +61,70 @@ def readable(text: str) -> str:
     return text.encode(errors="backslashreplace").decode()
 
 
-def run_job(simulator: Simulator, job: Job) -> list[Result]:
+def run_job(simulator: Simulator | InputSimulator, job: Job) -> list[Result]:
     """Calls the simulator once; what it raises is recorded. A top-level function, so that any executor can run it."""
     started, clock, host = time.time(), time.perf_counter(), f"{socket.gethostname()}:{os.getpid()}"
     generator = torch.Generator().manual_seed(job.seed)
-    outcome, error = None, None
+    theta, n = torch.tensor(job.theta), len(job.trials)
+    x, results = None, None
     try:
         with isolated(torch.Generator().manual_seed(job.seed)):
-            outcome = as_outcome(simulator(torch.tensor(job.theta), generator), len(job.trials))
+            if isinstance(simulator, InputSimulator):
+                drawn = simulator.inputs(n, generator)
+                x = as_inputs(drawn, n)
+                returned = simulator(theta, drawn, generator)
+            else:
+                returned = simulator(theta, generator)
+            results = as_results(job.trials, as_outcome(returned, n), x)
     except (Exception, SystemExit):
         error = readable(traceback.format_exc())
+        inputs = [None] * n if x is None else x
+        results = [Result(trial, error=error, x=row) for trial, row in zip(job.trials, inputs, strict=True)]
     seconds = time.perf_counter() - clock
-    results = (
-        [Result(trial, error=error) for trial in job.trials] if outcome is None else as_results(job.trials, outcome)
-    )
     return [replace(result, started=started, seconds=seconds, host=host) for result in results]
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """How long a call may take.
+
+    Args:
+        seconds: That long.
+        run: A name of the run: children serve one run.
+    """
+
+    seconds: float
+    run: str
+
+
+class _Own(threading.local):
+    """The child process of a thread."""
+
+    run = ""
+    child: Child[Job, list[Result]] | None = None
+
+
+_OWN = _Own()
+_CHILDREN: dict[str, list[Child[Job, list[Result]]]] = defaultdict(list)  # of this process, by run
+
+
+def run_limited(simulator: Simulator | InputSimulator, limit: Limit, job: Job) -> list[Result]:
+    """As `run_job`, in a child process of the thread that calls it, which is killed when the time is over."""
+    if _OWN.child and (_OWN.run != limit.run or not _OWN.child.alive):
+        _OWN.child.kill()
+        _OWN.child = None
+    if not _OWN.child:
+        _OWN.run, _OWN.child = limit.run, Child(functools.partial(run_job, simulator))
+        _CHILDREN[limit.run].append(_OWN.child)
+    started, clock, host = time.time(), time.perf_counter(), f"{socket.gethostname()}:{_OWN.child.pid}"
+    try:
+        return _OWN.child.ask(job, limit.seconds)
+    except TimeoutError:
+        error = f"The simulator took longer than `timeout` = {limit.seconds:g} s and was killed."
+    except ChildDied as death:
+        error = f"The simulator's process died of it: {death}"
+    seconds = time.perf_counter() - clock
+    return [Result(trial, None, error, started, seconds, host) for trial in job.trials]
 
 
 class Workers:
@@ -116,11 +132,21 @@ class Workers:
 
     Args:
         executor: What the user passed to `Study.run`.
-        simulator: Checked to be picklable where a process pool needs it.
+        simulator: Checked to be picklable where another process needs it.
+        timeout: Seconds that a call may take; None is as long as it likes.
     """
 
-    def __init__(self, executor: Executor | Callable[[], Executor] | None, simulator: Simulator) -> None:
-        self.simulator = simulator
+    def __init__(
+        self,
+        executor: Executor | Callable[[], Executor] | None,
+        simulator: Simulator | InputSimulator,
+        timeout: float | None = None,
+    ) -> None:
+        limit = None if timeout is None else Limit(timeout, uuid.uuid4().hex)
+        self._limit = limit
+        self._task = (
+            functools.partial(run_limited, simulator, limit) if limit else functools.partial(run_job, simulator)
+        )
         self._make = executor if callable(executor) and not isinstance(executor, Executor) else None
         self._executor = executor if self._make is None else self._make()
         if not isinstance(self._executor, Executor | None):
@@ -128,14 +154,14 @@ class Workers:
                 f"`executor` must be a concurrent.futures.Executor or a function that makes one, got {executor!r}. "
                 "Pass ProcessPoolExecutor(4), say."
             )
-        if isinstance(self._executor, ProcessPoolExecutor):
+        if isinstance(self._executor, ProcessPoolExecutor) or (limit and start_method() == "spawn"):
             try:
                 ForkingPickler.dumps(simulator)
             except Exception as error:
                 self.close()
                 raise ArgumentError(
                     f"`simulator` cannot be sent to another process ({error}). Define it with def at the top level of "
-                    "a module, or use threads."
+                    "a module, or use threads without `timeout`."
                 ) from error
 
     def __enter__(self) -> "Workers":
@@ -147,7 +173,12 @@ class Workers:
         self.close()
 
     def close(self) -> None:
-        """Shuts down the executor, if it was made here."""
+        """Shuts down the executor, if it was made here, and kills the children of this process."""
+        for child in _CHILDREN.pop(self._limit.run, ()) if self._limit else ():
+            child.kill()
+        self._close_executor()
+
+    def _close_executor(self) -> None:
         if self._make and isinstance(self._executor, Executor):
             self._executor.shutdown(wait=True, cancel_futures=True)
 
@@ -155,13 +186,13 @@ class Workers:
         """Sends a job to the executor; a broken one is made anew where that is ours to do."""
         assert isinstance(self._executor, Executor)
         try:
-            return self._executor.submit(run_job, self.simulator, job)
+            return self._executor.submit(self._task, job)
         except RuntimeError:
             if not self._make:
                 raise
-            self.close()
+            self._close_executor()
             self._executor = self._make()
-            return self._executor.submit(run_job, self.simulator, job)
+            return self._executor.submit(self._task, job)
 
     def run(self, jobs: Sequence[Job]) -> Generator[list[Result]]:
         """Results of each job, as they come.
@@ -169,10 +200,10 @@ class Workers:
         A job that the executor lost (a killed worker, say) is tried once more, alone, and fails if lost again.
 
         Raises:
-            StudyError: The executor takes no more work.
+            StudyError: The executor takes no more work, or a child process does not start.
         """
         if self._executor is None:
-            yield from (run_job(self.simulator, job) for job in jobs)
+            yield from map(self._task, jobs)
             return
         lost: list[Job] = []
         futures: dict[Future[list[Result]], Job] = {}
@@ -210,7 +241,7 @@ class Workers:
 def _failure(future: Future[list[Result]]) -> BaseException | None:
     try:
         future.result()
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, StudyError):
         raise
     except BaseException as error:
         return error

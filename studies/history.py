@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property, reduce
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from diffsim.data.trajectory import Trajectory
 from diffsim.errors import ArgumentError
+from studies.columns import Columns, join
 from studies.space import Space
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ class Trial:
         started: When the simulator was called, seconds since the epoch.
         seconds: How long the simulator took.
         host: Which machine and process ran it.
+        x: The simulator's random inputs, float64, shape [k], where it shows them and was run.
     """
 
     number: int
@@ -57,6 +59,7 @@ class Trial:
     started: float | None = None
     seconds: float | None = None
     host: str | None = None
+    x: Tensor | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,15 +70,23 @@ class History:
         space: The design space.
         trials: All trials, whatever their state.
         info: The proposals' notes, one mapping a round.
+        known: The columns of the first trials, in blocks, where they are known already: a long study stays fast.
     """
 
     space: Space
     trials: tuple[Trial, ...] = ()
     info: tuple[Mapping[str, Any], ...] = ()
+    known: tuple[Columns, ...] = field(default=(), repr=False)
 
     @classmethod
     def from_tensors(
-        cls, space: Space, theta: Tensor, outcome: Tensor, pending: Tensor | None = None, failed: Tensor | None = None
+        cls,
+        space: Space,
+        theta: Tensor,
+        outcome: Tensor,
+        pending: Tensor | None = None,
+        failed: Tensor | None = None,
+        x: Tensor | None = None,
     ) -> "History":
         """A history of one round, from tensors: for tests, and for data from elsewhere.
 
@@ -85,13 +96,17 @@ class History:
             outcome: Their outcomes, shape [n, ...].
             pending: Parameters of trials that are still running, shape [r, d].
             failed: Parameters of trials that failed, shape [f, d].
+            x: Inputs of the complete trials, shape [n, k].
         """
         if theta.ndim != 2 or theta.shape[1] != space.dim:
             raise ArgumentError(f"`theta` must have shape [n, {space.dim}], got {list(theta.shape)}.")
         if outcome.ndim == 0 or len(outcome) != len(theta):
             raise ArgumentError(f"`outcome` must have shape [{len(theta)}, ...], got {list(outcome.shape)}.")
+        if x is not None and (x.ndim != 2 or len(x) != len(theta)):
+            raise ArgumentError(f"`x` must have shape [{len(theta)}, k], got {list(x.shape)}.")
+        inputs = [None] * len(theta) if x is None else x.double()
         trials = [
-            *(Trial(0, 0, row, "complete", y) for row, y in zip(theta.double(), outcome, strict=True)),
+            *(Trial(0, 0, t, "complete", y, x=z) for t, y, z in zip(theta.double(), outcome, inputs, strict=True)),
             *(Trial(0, 0, row, "failed", error="given as failed") for row in _rows(failed)),
             *(Trial(0, 0, row) for row in _rows(pending)),
         ]
@@ -99,7 +114,7 @@ class History:
 
     def __len__(self) -> int:
         """The number of complete trials, n."""
-        return len(self._select("complete"))
+        return int(self._columns.complete.sum())
 
     @property
     def n_rounds(self) -> int:
@@ -109,36 +124,43 @@ class History:
     @cached_property
     def theta(self) -> Tensor:
         """Parameters of the complete trials, float64, shape [n, d]."""
-        return self._theta("complete")
+        return self._columns.theta[self._columns.complete]
 
     @cached_property
     def outcome(self) -> Tensor:
         """Outcomes of the complete trials, shape [n, ...]; shape [0] before the first."""
-        outcomes = [trial.outcome for trial in self._select("complete") if trial.outcome is not None]
-        if not outcomes:
-            return torch.empty(0, dtype=torch.float64)
-        dtype = reduce(torch.promote_types, (outcome.dtype for outcome in outcomes))
-        return torch.stack([outcome.to(dtype) for outcome in outcomes])
+        outcome = self._columns.outcome
+        return torch.empty(0, dtype=torch.float64) if outcome is None else outcome
+
+    @property
+    def x(self) -> Tensor | None:
+        """Inputs of the complete trials, float64, shape [n, k]; None where the simulator shows none."""
+        return self._columns.x
 
     @cached_property
     def round(self) -> Tensor:
         """The round of each complete trial, int64, shape [n]."""
-        return torch.tensor([trial.round for trial in self._select("complete")], dtype=torch.int64)
+        return self._columns.round[self._columns.complete]
 
     @cached_property
     def pending(self) -> Tensor:
         """Parameters of the trials asked and not yet told, float64, shape [r, d]."""
-        return self._theta("pending")
+        return self._columns.theta[~(self._columns.complete | self._columns.failed)]
 
     @cached_property
     def failed(self) -> Tensor:
         """Parameters of the trials that failed, float64, shape [f, d]."""
-        return self._theta("failed")
+        return self._columns.theta[self._columns.failed]
 
-    @cached_property
+    @property
     def tried(self) -> Tensor:
         """Parameters of all trials, whatever their state, float64, shape [n + r + f, d]."""
-        return self._theta("complete", "pending", "failed")
+        return self._columns.theta
+
+    @cached_property
+    def _columns(self) -> Columns:
+        rest = self.trials[sum(map(len, self.known)) :]
+        return join([*self.known, Columns.of(rest, self.space.dim)])
 
     def runs(self, t: Tensor) -> Trajectory:
         """The outcomes [n, T, d] as a trajectory.
@@ -157,13 +179,13 @@ class History:
         return Trajectory(t, self.outcome.transpose(0, 1))
 
     def to_xarray(self) -> "xarray.Dataset":
-        """All trials as a dataset: theta by parameter, state, round, error, and outcome (NaN where there is none)."""
+        """All trials as a dataset: theta by parameter, state, round, error, outcome and x (NaN where there is none)."""
         import xarray
 
-        blank = torch.full(self.outcome.shape[1:], torch.nan, dtype=self.outcome.dtype)
-        outcome = [blank if trial.outcome is None else trial.outcome for trial in self.trials]
+        outcome = _filled([trial.outcome for trial in self.trials], self.outcome)
         units: Mapping[str, str] = self.space.describe().get("units", {})
-        dims = [f"outcome_{axis}" for axis in range(blank.ndim)]
+        dims = [f"outcome_{axis}" for axis in range(outcome.ndim - 1)]
+        inputs = {} if self.x is None else {"x": _filled([trial.x for trial in self.trials], self.x).numpy()}
         columns = {
             "state": [trial.state for trial in self.trials],
             "round": [trial.round for trial in self.trials],
@@ -173,7 +195,8 @@ class History:
         return xarray.Dataset(
             {
                 "theta": (["trial", "parameter"], self.tried.numpy()),
-                "outcome": (["trial", *dims], torch.stack(outcome).numpy() if outcome else blank[None][:0].numpy()),
+                "outcome": (["trial", *dims], outcome.numpy()),
+                **{name: (["trial", "input"], column) for name, column in inputs.items()},
                 **{name: ("trial", column) for name, column in columns.items()},
             },
             coords={
@@ -184,13 +207,12 @@ class History:
             attrs={"space": json.dumps(self.space.describe()), "info": json.dumps([dict(note) for note in self.info])},
         )
 
-    def _select(self, *states: str) -> Sequence[Trial]:
-        return [trial for trial in self.trials if trial.state in states]
-
-    def _theta(self, *states: str) -> Tensor:
-        rows = [trial.theta for trial in self._select(*states)]
-        return torch.stack(rows) if rows else torch.empty(0, self.space.dim, dtype=torch.float64)
-
 
 def _rows(theta: Tensor | None) -> list[Tensor]:
     return [] if theta is None else list(theta.double())
+
+
+def _filled(rows: Sequence[Tensor | None], column: Tensor) -> Tensor:
+    """Rows like those of a column, NaN where there is none."""
+    blank = torch.full(column.shape[1:], torch.nan, dtype=column.dtype)
+    return torch.stack([blank if row is None else row for row in rows]) if rows else blank[None][:0]

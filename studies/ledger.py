@@ -1,14 +1,15 @@
 """What a study knows of its storage: rounds and results as read so far, and the history that they make."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Mapping
+from typing import Any
 
 import torch
-from torch import Tensor
 
+from studies.columns import Columns, merged
 from studies.history import History, Trial
 from studies.space import Space
-from studies.storage.base import Result, RoundRecord, Storage, settled
+from studies.storage.base import Result, RoundRecord, Storage, conforming
 
 __all__ = ["Ledger"]
 
@@ -24,55 +25,73 @@ class Ledger:
     def __init__(self, storage: Storage, name: str) -> None:
         self.rounds: list[RoundRecord] = []
         self.results: dict[int, Result] = {}
+        self.first: Result | None = None  # of the complete ones, that of the first trial: what the others conform to
         self._storage, self._name = storage, name
-        self._lock = threading.Lock()
-        self._closed: list[Trial] = []  # those of the first rounds, as far as they are told whole
-        self._n_closed = 0
+        self._lock = threading.RLock()
+        self._trials: list[Trial] = []
+        self._info: list[Mapping[str, Any]] = []
+        self._n_closed = 0  # how many of the first rounds are told whole
+        self._columns: list[Columns] = []  # those of their trials
 
     @property
     def n_trials(self) -> int:
         """The number of trials asked."""
-        return self.rounds[-1].trials.stop if self.rounds else 0
+        return len(self._trials)
 
     def read(self) -> None:
         """Fetches what is new in the storage."""
         with self._lock:
             rounds, results = self._storage.read(self._name, len(self.rounds), len(self.results))
+            for round in rounds:
+                theta = torch.tensor(round.theta).unbind()
+                self._trials += [Trial(n, round.number, row) for n, row in zip(round.trials, theta, strict=True)]
+                self._info.append(round.info)
             self.rounds += rounds
             self.results.update((result.trial, result) for result in results)
+            complete = [result for result in results if result.outcome is not None]
+            earliest = min(complete, key=lambda result: result.trial, default=None)
+            if earliest and (self.first is None or earliest.trial < self.first.trial):
+                self.first, results = earliest, list(self.results.values())
+            for result in results:
+                self._trials[result.trial] = _told(self._trials[result.trial], conforming(result, self.first))
 
     def untold(self) -> tuple[RoundRecord, list[int]] | None:
         """The first round with trials that are not told, and these trials."""
-        for round in self.rounds[self._n_closed :]:
-            if left := [number for number in round.trials if number not in self.results]:
-                return round, left
-        return None
+        with self._lock:
+            self._close()
+            if self._n_closed == len(self.rounds):
+                return None
+            round = self.rounds[self._n_closed]
+            return round, [number for number in round.trials if number not in self.results]
 
     def history(self, space: Space) -> History:
         """The history that was read."""
         with self._lock:
-            trials = [*self._closed, *self._open_trials()]
-            for round in self.rounds[self._n_closed :]:
-                if any(number not in self.results for number in round.trials):
-                    break
-                self._closed += trials[round.first : round.trials.stop]
-                self._n_closed += 1
-            return History(space, tuple(trials), tuple(round.info for round in self.rounds))
+            self._close()
+            return History(space, tuple(self._trials), tuple(self._info), tuple(self._columns))
 
-    def _open_trials(self) -> Iterator[Trial]:
-        rounds = self.rounds[self._n_closed :]
-        results = (self.results[number] for round in rounds for number in round.trials if number in self.results)
-        shape = next((tuple(trial.outcome.shape) for trial in self._closed if trial.outcome is not None), None)
-        told = settled(results, shape)
-        for round in rounds:
-            for number, theta in zip(round.trials, round.theta, strict=True):
-                yield _trial(round.number, number, torch.tensor(theta), told.get(number))
+    def _close(self) -> None:
+        """Moves past the rounds that are told whole: no later result changes what they hold."""
+        while self._n_closed < len(self.rounds):
+            round = self.rounds[self._n_closed]
+            if any(number not in self.results for number in round.trials):
+                return
+            trials = self._trials[round.first : round.trials.stop]
+            self._columns = merged([*self._columns, Columns.of(trials, round.theta.shape[1])])
+            self._n_closed += 1
 
 
-def _trial(round: int, number: int, theta: Tensor, result: Result | None) -> Trial:
-    if result is None:
-        return Trial(number, round, theta)
-    when = (result.started, result.seconds, result.host)
-    if result.outcome is None:
-        return Trial(number, round, theta, "failed", None, result.error, *when)
-    return Trial(number, round, theta, "complete", torch.tensor(result.outcome), None, *when)
+def _told(trial: Trial, result: Result) -> Trial:
+    complete = result.outcome is not None
+    return Trial(
+        trial.number,
+        trial.round,
+        trial.theta,
+        "complete" if complete else "failed",
+        torch.tensor(result.outcome) if complete else None,
+        result.error,
+        result.started,
+        result.seconds,
+        result.host,
+        None if result.x is None else torch.tensor(result.x),
+    )

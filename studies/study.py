@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import math
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
@@ -12,16 +13,17 @@ from torch import Tensor
 
 from diffsim.errors import ArgumentError, ArgumentTypeError
 from studies.errors import ConflictError, StudyError
-from studies.evaluate import Job, Simulator, Workers, as_outcome, as_results, readable
+from studies.evaluate import Job, Workers, as_results, readable
 from studies.history import History
 from studies.ledger import Ledger
 from studies.progress import Progress
 from studies.randomness import isolated, key_generator, key_seed
 from studies.record import check_resumed, make_record, strategy_repr
 from studies.space import Space
-from studies.storage.base import Result, RoundRecord, Storage
+from studies.storage.base import Result, RoundRecord, Storage, conforming
 from studies.storage.resolve import open_storage
-from studies.strategies.base import Optimiser, Strategy, checked
+from studies.strategies.base import Optimiser, Strategy, checked, round_size
+from surrogates.simulator import InputSimulator, Simulator, as_inputs, as_outcome
 
 __all__ = ["Round", "Study"]
 
@@ -126,25 +128,26 @@ class Study:
                 continue  # another process asked meanwhile: propose again, knowing its round
             return Round(number, tuple(round.trials), theta.clone())
 
-    def tell(self, trials: Round | int | Sequence[int], outcome: object) -> None:
+    def tell(self, trials: Round | int | Sequence[int], outcome: object, x: object = None) -> None:
         """Records outcomes; rows that are not finite are recorded as failed trials.
 
         Args:
             trials: A round as asked, or trial numbers, n of them.
             outcome: One row a trial, in the same order, shape [n, ...]; or a `Trajectory` of n runs.
+            x: The simulator's random inputs, shape [n, k], for all trials of a study or for none.
 
         Raises:
-            ArgumentError: The outcome's shape is wrong, or a trial was not asked.
+            ArgumentError: The shape of the outcome or of x is wrong, or a trial was not asked.
             ArgumentTypeError: The outcome is no array of real numbers.
             ConflictError: A trial was told already.
         """
         numbers = self._numbers(trials)
         rows = as_outcome(outcome, len(numbers))
-        complete = (trial.outcome for trial in self.history.trials if trial.outcome is not None)
-        shape = next((tuple(outcome.shape) for outcome in complete), rows.shape[1:])
-        if rows.shape[1:] != shape:
-            raise ArgumentError(f"`outcome` must have shape {[len(rows), *shape]}, got {list(rows.shape)}.")
-        self.storage.add_results(self.name, as_results(numbers, rows))
+        results = as_results(numbers, rows, None if x is None else as_inputs(x, len(numbers)))
+        for result in results:
+            if result.outcome is not None and (error := conforming(result, self._ledger.first).error):
+                raise ArgumentError(error)
+        self.storage.add_results(self.name, results)
 
     def fail(self, trials: Round | int | Sequence[int], error: str) -> None:
         """Records trials as failed.
@@ -158,13 +161,14 @@ class Study:
 
     def run(
         self,
-        simulator: Simulator,
+        simulator: Simulator | InputSimulator,
         *,
         trials: int | None = None,
         rounds: int | None = None,
-        batch: int = 1,
+        batch: int | None = None,
         executor: Executor | Callable[[], Executor] | None = None,
         vectorized: bool = False,
+        timeout: float | None = None,
         max_failures: int = 10,
         progress: bool | None = None,
     ) -> History:
@@ -177,14 +181,21 @@ class Study:
         Args:
             simulator: Called as `simulator(theta, generator)` once a trial with theta of shape [1, d], so that a crash
                 costs one trial and the numbers are the same with any executor. What it raises, or returns that
-                is not finite or has the wrong shape or type, is recorded as a failed trial.
+                is not finite or has the wrong shape or type, is recorded as a failed trial. An `InputSimulator` is
+                called as `simulator(theta, x, generator)` with one draw of its inputs a trial, which is recorded too.
             trials: Number of trials to reach, failed ones included.
             rounds: Number of rounds to reach; give this or `trials`.
-            batch: Trials a round: chosen together and evaluated in parallel.
+            batch: Trials a round: chosen together and evaluated in parallel. None is the strategy's own number, if it
+                has one (see `Batched`), else 1.
             executor: Where trials run: any `concurrent.futures.Executor`, or a function that makes one (a process pool
                 whose worker was killed is then made anew). None is here, one after the other. A simulator that draws
                 from global random state, not from its generator, is repeatable in processes but not in threads.
             vectorized: Call the simulator once a round, with theta of shape [n, d] and one generator.
+            timeout: Seconds that a call may take. A longer one is killed and fails, and so does one that kills its
+                process. Calls then run in a child process, one for each thread or process of the executor. On Linux
+                it is forked, so that any simulator will do, closures and those of a script too; elsewhere, and once
+                CUDA is in use, the simulator must be picklable and a script must keep its calls under
+                `if __name__ == "__main__":`. What the simulator changes in memory stays in the child.
             max_failures: The run stops when this many trials have failed and none succeeded since it began.
             progress: Show a progress bar; None shows it in a terminal only. Elsewhere it is a few lines of text.
 
@@ -192,7 +203,8 @@ class Study:
             The history.
 
         Raises:
-            ArgumentError: Neither or both of trials and rounds are given, or one is not a positive integer.
+            ArgumentError: Neither or both of trials and rounds are given, one is not a positive integer, or `timeout`
+                is no positive number.
             StudyError: All of the first trials failed, a proposal breaks a rule, or the executor is broken.
         """
         if (trials is None) == (rounds is None):
@@ -200,17 +212,19 @@ class Study:
         for name, count in (("trials", trials), ("rounds", rounds), ("batch", batch), ("max_failures", max_failures)):
             if count is not None:
                 _check_count(name, count)
-        if not callable(simulator):
+        _check_timeout(timeout)
+        if isinstance(simulator, type) or not callable(simulator):
             raise ArgumentTypeError(f"`simulator` must be callable as simulator(theta, generator), got {simulator!r}.")
         failures: list[Result] | None = []  # those before the first success; None after it
         ledger = self._ledger
-        with Workers(executor, simulator) as workers, Progress(self.name, progress) as bar:
+        with Workers(executor, simulator, timeout) as workers, Progress(self.name, progress) as bar:
             while True:
                 ledger.read()
                 if untold := ledger.untold():
-                    # The workers seed the global generators for each job; threads would leave them seeded.
                     jobs = self._jobs(*untold, vectorized)
-                    with isolated(torch.Generator()), contextlib.closing(workers.run(jobs)) as finished:
+                    # Jobs seed the global generators and restore them; threads, which overlap, would leave them seeded.
+                    kept = isolated(torch.Generator()) if executor else contextlib.nullcontext()
+                    with kept, contextlib.closing(workers.run(jobs)) as finished:
                         for results in finished:
                             self._record(results)
                             failures = _streak(failures, results)
@@ -218,11 +232,13 @@ class Study:
                                 raise _all_failed(failures)
                             bar.update(ledger.results.values())
                     continue
-                left = trials - ledger.n_trials if trials is not None else batch * ((rounds or 0) - len(ledger.rounds))
-                bar.update(ledger.results.values(), total=ledger.n_trials + max(left, 0))
+                left = trials - ledger.n_trials if trials is not None else (rounds or 0) - len(ledger.rounds)
                 if left <= 0:
+                    bar.update(ledger.results.values(), total=ledger.n_trials)
                     break
-                self.ask(min(batch, left))
+                n = batch or round_size(self.strategy, ledger.history(self.space))
+                bar.update(ledger.results.values(), total=trials or ledger.n_trials + n * left)
+                self.ask(n if trials is None else min(n, left))
         history = self.history
         if failures and not len(history):
             raise _all_failed(failures)
@@ -280,3 +296,9 @@ def _all_failed(failures: Sequence[Result]) -> StudyError:
 def _check_count(name: str, count: object) -> None:
     if isinstance(count, bool) or not isinstance(count, int) or count < 1:
         raise ArgumentError(f"`{name}` must be a positive integer, got {count!r}.")
+
+
+def _check_timeout(timeout: object) -> None:
+    positive = isinstance(timeout, int | float) and not isinstance(timeout, bool) and 0 < timeout < math.inf
+    if not (timeout is None or positive):
+        raise ArgumentError(f"`timeout` must be a positive number of seconds, got {timeout!r}.")

@@ -14,7 +14,7 @@ from torch import Tensor
 from diffsim.data.trajectory import Trajectory
 from diffsim.errors import ArgumentError, ArgumentTypeError, ContractError
 
-__all__ = ["Cost", "InputSimulator", "Simulator", "as_outcome", "check_simulator"]
+__all__ = ["Cost", "InputSimulator", "Simulator", "as_inputs", "as_outcome", "check_simulator"]
 
 T = TypeVar("T")
 
@@ -81,21 +81,41 @@ def as_outcome(returned: object, n: int) -> NDArray[np.floating]:
     if isinstance(returned, Trajectory):
         returned = returned.y.transpose(0, 1)
     mend = f"Return a tensor of real numbers, shape [{n}, ...], or a Trajectory."
+    outcome = _as_array(returned, "The outcome", mend)
+    if outcome.ndim == 0 or len(outcome) != n or outcome.size == 0:
+        raise ArgumentError(f"The outcome must have shape [{n}, ...], got {list(outcome.shape)}. {mend}")
+    return outcome
+
+
+def as_inputs(returned: object, n: int) -> NDArray[np.float64]:
+    """The inputs x of a simulator as an array, shape [n, k].
+
+    Raises:
+        ArgumentError: The shape is wrong, or an input is not finite.
+        ArgumentTypeError: It is no array of real numbers.
+    """
+    mend = f"`inputs(n, generator)` returns a tensor of real numbers, shape [n, k], here [{n}, k]."
+    x = _as_array(returned, "`x`", mend).astype(np.float64)
+    if x.ndim != 2 or len(x) != n or x.size == 0:
+        raise ArgumentError(f"`x` must have shape [{n}, k], got {list(x.shape)}. {mend}")
+    if bad := x.size - np.isfinite(x).sum():
+        raise ArgumentError(f"`x` must be finite, got {bad} of {x.size} numbers that are NaN or infinite.")
+    return x
+
+
+def _as_array(returned: object, what: str, mend: str) -> NDArray[np.floating]:
     if isinstance(returned, np.ndarray):
         returned = returned.copy()  # torch warns of arrays that are read only
     try:
         # Lists of floats are double precision; torch would make them single.
         exact = None if isinstance(returned, Tensor | np.ndarray) else torch.float64
-        outcome = torch.as_tensor(returned, dtype=exact).detach().cpu()
-        if outcome.is_complex():
-            raise TypeError(f"its dtype is {outcome.dtype}")
-        outcome = outcome.to(outcome.dtype if outcome.dtype == torch.float32 else torch.float64).numpy().copy()
+        array = torch.as_tensor(returned, dtype=exact).detach().cpu()
+        if array.is_complex():
+            raise TypeError(f"its dtype is {array.dtype}")
+        return array.to(array.dtype if array.dtype == torch.float32 else torch.float64).numpy().copy()
     except (TypeError, ValueError, RuntimeError) as error:
         kind = type(returned).__name__
-        raise ArgumentTypeError(f"The outcome must be an array of real numbers, got {kind}: {error}. {mend}") from None
-    if outcome.ndim == 0 or len(outcome) != n or outcome.size == 0:
-        raise ArgumentError(f"The outcome must have shape [{n}, ...], got {list(outcome.shape)}. {mend}")
-    return outcome
+        raise ArgumentTypeError(f"{what} must be an array of real numbers, got {kind}: {error}. {mend}") from None
 
 
 def check_simulator(simulator: Simulator | InputSimulator, theta: Tensor) -> None:
@@ -146,17 +166,18 @@ def check_simulator(simulator: Simulator | InputSimulator, theta: Tensor) -> Non
 def _inputs(simulator: Simulator | InputSimulator, n: int, seed: int) -> Tensor | None:
     if not isinstance(simulator, InputSimulator):
         return None
-    draws: list[Tensor] = []
-    for number in (seed, seed, seed + 1):
-        draws.append(_pure(lambda number=number: simulator.inputs(32, torch.Generator().manual_seed(number))))
-    shape = list(draws[0].shape)
-    _require(len(shape) == 2 and shape[0] == 32, f"`inputs(32, generator)` has shape [32, k], got {shape}")
-    _require(bool(draws[0].isfinite().all()), "inputs are finite")
-    _require(torch.equal(draws[0], draws[1]), "equal generators give equal inputs")
-    _require(not torch.equal(draws[0], draws[2]), "another generator gives other inputs")
-    x = _pure(lambda: simulator.inputs(n, torch.Generator().manual_seed(seed)))
-    _require(list(x.shape) == [n, shape[1]], f"`inputs({n}, generator)` has shape [{n}, k], got {list(x.shape)}")
-    return x
+
+    def draw(rows: int, number: int) -> Tensor:
+        x = _pure(lambda: simulator.inputs(rows, torch.Generator().manual_seed(number)))
+        try:
+            as_inputs(x, rows)
+        except (ArgumentError, ArgumentTypeError) as error:
+            raise ContractError(f"Rule broken: inputs are finite, with a row a trial. {error}") from error
+        return x
+
+    _require(torch.equal(draw(32, seed), draw(32, seed)), "equal generators give equal inputs")
+    _require(not torch.equal(draw(32, seed), draw(32, seed + 1)), "another generator gives other inputs")
+    return draw(n, seed)
 
 
 def _run(

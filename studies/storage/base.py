@@ -7,7 +7,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Result", "RoundRecord", "Storage", "StudyRecord", "settled"]
+__all__ = ["Result", "RoundRecord", "Storage", "StudyRecord", "conforming", "settled"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +66,7 @@ class Result:
         started: When the simulator was called, seconds since the epoch.
         seconds: How long it took.
         host: Which machine and process ran it.
+        x: The simulator's random inputs, float64, shape [k], where it shows them.
     """
 
     trial: int
@@ -74,6 +75,7 @@ class Result:
     started: float | None = None
     seconds: float | None = None
     host: str | None = None
+    x: NDArray[np.float64] | None = None
 
 
 @runtime_checkable
@@ -121,24 +123,28 @@ class Storage(Protocol):
         ...
 
 
-def settled(results: Iterable[Result], shape: tuple[int, ...] | None = None) -> dict[int, Result]:
-    """Results by trial number, in order; those whose outcome has another shape count as failed.
+def settled(results: Iterable[Result]) -> dict[int, Result]:
+    """Results by trial number, in order; those that do not conform to the first complete one count as failed.
 
     It is done on reading: which of two trials told at the same time came first must not depend on chance.
-
-    Args:
-        results: In any order.
-        shape: The outcome's shape; None is that of the first trial that has one.
     """
-    settled: dict[int, Result] = {}
-    for result in sorted(results, key=lambda result: result.trial):
-        if result.outcome is not None:
-            shape = result.outcome.shape if shape is None else shape
-            if result.outcome.shape != shape:
-                error = (
-                    f"The outcome has shape {list(result.outcome.shape)} where the study's first has {list(shape)}. "
-                    "The simulator must return the same shape at every theta."
-                )
-                result = replace(result, outcome=None, error=error)
-        settled[result.trial] = result
-    return settled
+    ordered = sorted(results, key=lambda result: result.trial)
+    first = next((result for result in ordered if result.outcome is not None), None)
+    return {result.trial: conforming(result, first) for result in ordered}
+
+
+def conforming(result: Result, first: Result | None) -> Result:
+    """The result, or a failed one where its outcome or x has another shape than the study's first complete result."""
+    if result.outcome is None or first is None or first.outcome is None:
+        return result
+    if result.outcome.shape != first.outcome.shape:
+        error = (
+            f"The outcome has shape {list(result.outcome.shape)} where the study's first has "
+            f"{list(first.outcome.shape)}. The simulator must return the same shape at every theta."
+        )
+        return replace(result, outcome=None, error=error)
+    shape, known = (None if of.x is None else list(of.x.shape) for of in (result, first))
+    if shape != known:
+        error = f"The inputs x have shape {shape} where the study's first have {known}. Give x for all trials, or none."
+        return replace(result, outcome=None, error=error)
+    return result

@@ -1,6 +1,5 @@
 """A storage that lives as long as its process: the default of a study."""
 
-import itertools
 import threading
 from collections.abc import Sequence
 from typing import TypeVar
@@ -20,7 +19,8 @@ class MemoryStorage:
         self._lock = threading.Lock()
         self._studies: dict[str, StudyRecord] = {}
         self._rounds: dict[str, list[RoundRecord]] = {}
-        self._results: dict[str, dict[int, Result]] = {}
+        self._results: dict[str, list[Result]] = {}
+        self._told: dict[str, set[int]] = {}
 
     def __repr__(self) -> str:
         return "MemoryStorage()"
@@ -28,7 +28,8 @@ class MemoryStorage:
     def create(self, study: StudyRecord) -> StudyRecord:
         with self._lock:
             self._rounds.setdefault(study.name, [])
-            self._results.setdefault(study.name, {})
+            self._results.setdefault(study.name, [])
+            self._told.setdefault(study.name, set())
             return self._studies.setdefault(study.name, study)
 
     def studies(self) -> list[StudyRecord]:
@@ -44,16 +45,17 @@ class MemoryStorage:
 
     def add_results(self, name: str, results: Sequence[Result]) -> None:
         with self._lock:
-            told = self._of(self._results, name)
-            new = {result.trial: result for result in results}
-            if taken := sorted(told.keys() & new):
-                raise ConflictError(f"Trials {taken} of study {name!r} were told already. A trial is told once.")
-            told.update(new)
+            told = self._of(self._told, name)
+            new = {result.trial for result in results}
+            if told & new or len(new) < len(results):
+                trials = sorted(result.trial for result in results)
+                raise ConflictError(f"One of the trials {trials} of study {name!r} was told already. Tell each once.")
+            told |= new
+            self._results[name] += results
 
     def read(self, name: str, n_rounds: int = 0, n_results: int = 0) -> tuple[list[RoundRecord], list[Result]]:
         with self._lock:
-            results = itertools.islice(self._of(self._results, name).values(), n_results, None)
-            return self._of(self._rounds, name)[n_rounds:], list(results)
+            return self._of(self._rounds, name)[n_rounds:], self._of(self._results, name)[n_results:]
 
     @staticmethod
     def _of(records: dict[str, T], name: str) -> T:

@@ -23,7 +23,7 @@ __all__ = ["SQLiteStorage"]
 
 BUSY_SECONDS = 30
 APPLICATION_ID = 0x73747564  # "stud": tells our files from those of other programs
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 METADATA = sa.MetaData()
 STUDIES = sa.Table(
@@ -59,6 +59,7 @@ RESULTS = sa.Table(
     sa.Column("started", sa.Float),
     sa.Column("seconds", sa.Float),
     sa.Column("host", sa.String),
+    sa.Column("x", sa.LargeBinary),
     sa.UniqueConstraint("study", "trial"),
 )
 MENDS = {
@@ -150,6 +151,7 @@ class SQLiteStorage:
                     "started": result.started,
                     "seconds": result.seconds,
                     "host": result.host,
+                    "x": None if result.x is None else _to_bytes(result.x),
                 }
                 for result in results
             ]
@@ -167,7 +169,15 @@ class SQLiteStorage:
                     for row in connection.execute(rounds.order_by(ROUNDS.c.number))
                 ],
                 [
-                    Result(row.trial, self._array(row.outcome), row.error, row.started, row.seconds, row.host)
+                    Result(
+                        row.trial,
+                        self._array(row.outcome),
+                        row.error,
+                        row.started,
+                        row.seconds,
+                        row.host,
+                        self._array(row.x),
+                    )
                     for row in connection.execute(results)
                 ],
             )

@@ -10,7 +10,7 @@ from studies.errors import StudyError
 from studies.history import History, Proposal
 from studies.space import Space
 
-__all__ = ["Optimiser", "Strategy", "checked"]
+__all__ = ["Batched", "Optimiser", "Strategy", "checked", "round_size"]
 
 
 class Strategy(Protocol):
@@ -42,6 +42,29 @@ class Optimiser(Strategy, Protocol):
     def recommend(self, history: History) -> Tensor:
         """The best parameters by the strategy's own model, not the luckiest draw, shape [d]."""
         ...
+
+
+@runtime_checkable
+class Batched(Strategy, Protocol):
+    """A strategy that knows how many trials its next round needs: what `Study.run(batch=None)` asks for."""
+
+    def batch(self, history: History) -> int:
+        """The number of trials of the next round."""
+        ...
+
+
+def round_size(strategy: Strategy, history: History) -> int:
+    """The number of trials of the next round: the strategy's own, or 1.
+
+    Raises:
+        StudyError: It is not a positive integer.
+    """
+    if not isinstance(strategy, Batched):
+        return 1
+    n = strategy.batch(history)
+    if isinstance(n, bool) or not isinstance(n, int) or n < 1:
+        raise StudyError(f"A strategy's `batch` must return a positive integer, got {n!r}.")
+    return n
 
 
 def checked(proposal: Proposal, space: Space, n: int) -> tuple[Tensor, dict[str, Any]]:

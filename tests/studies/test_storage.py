@@ -85,7 +85,7 @@ def test_another_version_is_refused(tmp_path):
     storage = SQLiteStorage(tmp_path / "runs.db")
     with sqlite3.connect(storage.path) as connection:
         connection.execute("PRAGMA user_version = 99")
-    with pytest.raises(StorageError, match="layout 99, this version reads 1"):
+    with pytest.raises(StorageError, match="layout 99, this version reads 2"):
         SQLiteStorage(storage.path)
 
 

@@ -269,7 +269,7 @@ def test_bad_tells_are_refused_and_leave_nothing():
     study.tell(0, [1.0])
     with pytest.raises(ConflictError, match="told already"):
         study.tell(0, [1.0])
-    with pytest.raises(ArgumentError, match=r"must have shape \[1\], got \[1, 3\]"):
+    with pytest.raises(ArgumentError, match=r"has shape \[3\] where the study.s first has \[\]"):
         study.tell(1, [[1.0, 2.0, 3.0]])
 
 
