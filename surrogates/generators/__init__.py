@@ -1,0 +1,1 @@
+"""Generative surrogates: networks whose output is a distribution."""
