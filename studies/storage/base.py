@@ -143,8 +143,8 @@ def conforming(result: Result, first: Result | None) -> Result:
             f"{list(first.outcome.shape)}. The simulator must return the same shape at every theta."
         )
         return replace(result, outcome=None, error=error)
-    shape, known = (None if of.x is None else list(of.x.shape) for of in (result, first))
-    if shape != known:
-        error = f"The inputs x have shape {shape} where the study's first have {known}. Give x for all trials, or none."
+    given, known = ("no x" if of.x is None else f"x of shape {list(of.x.shape)}" for of in (result, first))
+    if given != known:
+        error = f"The trial has {given} where the study's first has {known}. Give x for all trials alike, or for none."
         return replace(result, outcome=None, error=error)
     return result
