@@ -147,7 +147,8 @@ def learning_curve(
         ax.fill_between(x.numpy(), quartiles[0], quartiles[2], color=f"C{k}", alpha=0.2, linewidth=0)
     if level is not None:
         ax.axhline(level, color="0.35", linestyle=":", linewidth=1.0)
-    ax.set_yscale("log")
+    if not any(bool((error < 0).any()) for error in errors.values()):  # a score may be negative
+        ax.set_yscale("log")
     ax.set_xlabel(cost_label)
     ax.set_ylabel(error_label)
     ax.legend(frameon=False)

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from studies.acquisitions.model_error import ErrorReduction, disagreement
-    from studies.comparison import Comparison, compare
+    from studies.comparison import Comparison, compare, measured
     from studies.contracts import check_storage, check_strategy
     from studies.errors import ConflictError, StorageError, StudyError
     from studies.history import History, Proposal, Trial
@@ -59,11 +59,12 @@ __all__ = [
     "disagreement",
     "evaluate_objective",
     "isolated",
+    "measured",
 ]
 
 _MODULES = {
     "studies.acquisitions.model_error": ("ErrorReduction", "disagreement"),
-    "studies.comparison": ("Comparison", "compare"),
+    "studies.comparison": ("Comparison", "compare", "measured"),
     "studies.contracts": ("check_storage", "check_strategy"),
     "studies.errors": ("ConflictError", "StorageError", "StudyError"),
     "studies.history": ("History", "Proposal", "Trial"),

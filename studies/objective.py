@@ -9,7 +9,7 @@ from torch import Tensor
 from diffsim.errors import ArgumentError, ArgumentTypeError
 from studies.history import History
 
-__all__ = ["Objective", "evaluate_objective"]
+__all__ = ["Objective", "apply_objective", "evaluate_objective"]
 
 Objective = Callable[..., Tensor]
 """Called `objective(outcome)`, or `objective(outcome, x)` where inputs x are observed; smaller is better."""
@@ -34,15 +34,17 @@ def evaluate_objective(objective: Objective | None, history: History) -> Tensor:
         >>> evaluate_objective(lambda y: y.sum(-1), history)
         tensor([3., nan], dtype=torch.float64)
     """
-    n = len(history)
-    if n == 0:
+    if len(history) == 0:
         return torch.empty(0, dtype=torch.float64)
-    if objective is None:
-        value, called = history.outcome, "the outcome"
-        mend = "Pass objective=..., a function of the outcome that gives one number a trial."
-    else:
-        x: Tensor | None = getattr(history, "x", None)
-        arguments = (history.outcome,) if x is None else (history.outcome, x)
+    return apply_objective(objective, history.outcome, history.x)
+
+
+def apply_objective(objective: Objective | None, outcome: Tensor, x: Tensor | None) -> Tensor:
+    """The objective of outcomes [n, ...] and inputs [n, k], if any, as in `evaluate_objective`."""
+    n, value = len(outcome), outcome
+    called, mend = "the outcome", "Pass objective=..., a function of the outcome that gives one number a trial."
+    if objective is not None:
+        arguments = (outcome,) if x is None else (outcome, x)
         called = f"objective(outcome{'' if x is None else ', x'})"
         mend = "Return one number a row: `lambda y: y.square().sum(-1)`, say."
         _check_call(objective, arguments, called)

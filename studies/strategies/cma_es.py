@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from studies.history import History, Proposal
@@ -143,17 +144,21 @@ def _begin(origin: _Origin) -> Any:  # noqa: ANN401
     except ImportError as error:
         raise ImportError('CMA-ES needs the library cma: pip install "diffsim-studies[cma]"') from error
     start, sigma, population = origin
-    settings: dict[str, Any] = {
-        "bounds": [0, 1],
-        "CMA_stds": list(sigma),
-        "seed": np.nan,
-        "verbose": -10,
-        "verb_log": 0,
-    }
+    bounds = [[0] * len(start), [1] * len(start)]
+    settings: dict[str, Any] = {"bounds": bounds, "randn": _normal, "seed": np.nan, "verbose": -10, "verb_log": 0}
+    if len(start) == 1:
+        settings["maxstd"] = np.inf  # the library cannot limit a single one
     if population is not None:
         settings["popsize"] = population
+    if len(set(sigma)) > 1:
+        settings["CMA_stds"] = [width / sigma[0] for width in sigma]
     with _quiet(0):
-        return cma.CMAEvolutionStrategy(list(start), 1.0, settings)
+        return cma.CMAEvolutionStrategy(list(start), sigma[0], settings)
+
+
+def _normal(*shape: int) -> NDArray[np.float64]:
+    """Global random numbers; a copy of numpy's own function would draw from a copy of their state."""
+    return np.random.randn(*shape)
 
 
 @contextmanager

@@ -103,10 +103,10 @@ class NoisyExpectedImprovement:
         Returns:
             Mean and standard deviation, float64, each of shape [n].
         """
-        with modelling(torch.Generator().manual_seed(0)), torch.no_grad():
+        with modelling(torch.Generator().manual_seed(0)):
             model = _model(mean_objectives(self.objective, history), box_of(history.space, self))
             posterior = model.posterior(theta.double())
-        return -posterior.mean.squeeze(-1), posterior.variance.squeeze(-1).sqrt()
+        return -posterior.mean.detach().squeeze(-1), posterior.variance.detach().squeeze(-1).sqrt()
 
     def batch(self, history: History) -> int:
         """The repetitions that are left of the point, or those of the next one."""

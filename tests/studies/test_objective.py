@@ -1,0 +1,64 @@
+"""The objective of a history: shapes, inputs, rows that are not finite, and errors that say what is wrong."""
+
+import pytest
+import torch
+
+from diffsim.errors import ArgumentError, ArgumentTypeError
+from studies.history import History
+from studies.objective import evaluate_objective
+from studies.space import Box
+
+BOX = Box({"a": (0.0, 1.0)})
+THETA = torch.tensor([[0.1], [0.2], [0.3]], dtype=torch.float64)
+
+
+def history(outcome):
+    return History.from_tensors(BOX, THETA, outcome)
+
+
+@pytest.mark.parametrize("shape", [(3,), (3, 1)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_outcome_itself(shape, dtype):
+    values = evaluate_objective(None, history(torch.arange(3, dtype=dtype).reshape(shape)))
+    assert values.tolist() == [0.0, 1.0, 2.0] and values.dtype == torch.float64
+
+
+def test_rows_that_are_not_finite_are_marked_and_the_others_kept():
+    outcome = torch.tensor([[1.0], [torch.inf], [torch.nan]], requires_grad=True)
+    values = evaluate_objective(lambda y: 2 * y, history(outcome))
+    assert values[0] == 2 and values[1:].isnan().all() and not values.requires_grad
+
+
+def test_without_trials_there_is_nothing_to_call():
+    assert evaluate_objective(lambda y: 1 / 0, History(BOX)).shape == (0,)
+
+
+def test_failed_and_pending_trials_are_no_rows():
+    some = History.from_tensors(BOX, THETA[:1], torch.ones(1, 2), pending=THETA[1:2], failed=THETA[2:])
+    assert evaluate_objective(lambda y: y.sum(-1), some).tolist() == [2.0]
+
+
+@pytest.mark.parametrize(
+    ("objective", "outcome", "message"),
+    [
+        (None, torch.ones(3, 2), r"the outcome must have shape \[3\] or \[3, 1\], got \[3, 2\].*Pass objective"),
+        (lambda y: y.sum(), torch.ones(3, 2), r"objective\(outcome\) must have shape \[3\].*got \[\]"),
+        (lambda y: y, torch.ones(3, 2), r"got \[3, 2\]"),
+    ],
+)
+def test_a_wrong_shape_is_told(objective, outcome, message):
+    with pytest.raises(ArgumentError, match=message):
+        evaluate_objective(objective, history(outcome))
+
+
+def test_a_wrong_type_is_told():
+    with pytest.raises(ArgumentTypeError, match=r"must be a tensor.*float"):
+        evaluate_objective(lambda y: 1.0, history(torch.ones(3, 2)))
+    with pytest.raises(ArgumentTypeError, match=r"called objective\(outcome\)"):
+        evaluate_objective(lambda y, x: y, history(torch.ones(3, 2)))
+    with pytest.raises(TypeError, match="inside"):  # an error inside is the user's own
+
+        def broken(y):
+            raise TypeError("inside")
+
+        evaluate_objective(broken, history(torch.ones(3, 2)))
