@@ -98,9 +98,9 @@ class Limit:
 
 
 class _Own(threading.local):
-    """The child process of a thread."""
+    """A thread's child process, and the run and the process that made it: a fork copies what is another's child."""
 
-    run = ""
+    run, process = "", 0
     child: Child[Job, list[Result]] | None = None
 
 
@@ -110,15 +110,17 @@ _CHILDREN: dict[str, list[Child[Job, list[Result]]]] = defaultdict(list)  # of t
 
 def run_limited(simulator: Simulator | InputSimulator, limit: Limit, job: Job) -> list[Result]:
     """As `run_job`, in a child process of the thread that calls it, which is killed when the time is over."""
-    if _OWN.child and (_OWN.run != limit.run or not _OWN.child.alive):
-        _OWN.child.kill()
-        _OWN.child = None
-    if not _OWN.child:
-        _OWN.run, _OWN.child = limit.run, Child(functools.partial(run_job, simulator))
-        _CHILDREN[limit.run].append(_OWN.child)
-    started, clock, host = time.time(), time.perf_counter(), f"{socket.gethostname()}:{_OWN.child.pid}"
+    child = _OWN.child if _OWN.process == os.getpid() else None
+    if child and (_OWN.run != limit.run or not child.alive):
+        child.kill()
+        child = None
+    if not child:
+        child = Child(functools.partial(run_job, simulator))
+        _OWN.child, _OWN.run, _OWN.process = child, limit.run, os.getpid()
+        _CHILDREN[limit.run].append(child)
+    started, clock, host = time.time(), time.perf_counter(), f"{socket.gethostname()}:{child.pid}"
     try:
-        return _OWN.child.ask(job, limit.seconds)
+        return child.ask(job, limit.seconds)
     except TimeoutError:
         error = f"The simulator took longer than `timeout` = {limit.seconds:g} s and was killed."
     except ChildDied as death:
