@@ -40,6 +40,7 @@ class TuRBO:
         start: The first point; the centre of the box by default.
         points: Points a step.
         initial: Points, those of a Sobol sequence, with which a region starts; 2 d by default.
+        candidates: Among how many points of the region a sample is minimised; 100 d, at most 5000, by default.
 
     Raises:
         ArgumentError: A count is too small, or the start lies outside the box.
@@ -53,11 +54,12 @@ class TuRBO:
     start: Sequence[float] | None = None
     points: int = 4
     initial: int | None = None
+    candidates: int | None = None
 
     def __post_init__(self) -> None:
         check_objective(self.objective)
-        for name, count in (("repeats", self.repeats), ("points", self.points), ("initial", self.initial)):
-            if count is not None:
+        for name in ("repeats", "points", "initial", "candidates"):
+            if (count := getattr(self, name)) is not None:
                 check_count(name, count)
 
     def propose(self, history: History, n: int, generator: torch.Generator) -> Proposal:
@@ -131,7 +133,7 @@ class TuRBO:
         scale = cast(Tensor, model.covar_module.lengthscale).detach().flatten().log()
         half = (scale - scale.mean()).exp() * (high - low) * length / 2
         centre = means.theta[_values(model, means.theta).argmin()]
-        count = max(min(100 * box.dim, 5000), 2 * self.points)
+        count = max(min(100 * box.dim, 5000) if self.candidates is None else self.candidates, self.points)
         sobol = torch.quasirandom.SobolEngine(
             box.dim, scramble=True, seed=int(torch.randint(2**31, (), generator=generator))
         )
