@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from studies.storage.base import Storage
     from studies.storage.memory import MemoryStorage
     from studies.storage.sqlite import SQLiteStorage
-    from studies.strategies.base import Optimiser, Strategy
+    from studies.strategies.base import Batched, Optimiser, Strategy
     from studies.strategies.cma_es import CMAES
     from studies.strategies.finite_differences import FiniteDifferences
     from studies.strategies.model_based import ModelBased
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CMAES",
+    "Batched",
     "Box",
     "Comparison",
     "ConflictError",
@@ -74,7 +75,7 @@ _MODULES = {
     "studies.storage.base": ("Storage",),
     "studies.storage.memory": ("MemoryStorage",),
     "studies.storage.sqlite": ("SQLiteStorage",),
-    "studies.strategies.base": ("Optimiser", "Strategy"),
+    "studies.strategies.base": ("Batched", "Optimiser", "Strategy"),
     "studies.strategies.cma_es": ("CMAES",),
     "studies.strategies.finite_differences": ("FiniteDifferences",),
     "studies.strategies.model_based": ("ModelBased",),
