@@ -43,6 +43,7 @@ def test_the_numbers_are_the_librarys():
     history = study.run(
         lambda theta, generator: (theta * torch.tensor([1.0, 50.0])).square().sum(1), trials=30, batch=6
     )
+    low, high = SQUARE.bounds
     with isolated(torch.Generator().manual_seed(0)), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         settings = {"bounds": [0, 1], "CMA_stds": [1, 2], "verbose": -10, "verb_log": 0, "seed": np.nan}
@@ -52,7 +53,6 @@ def test_the_numbers_are_the_librarys():
             with isolated(torch.Generator().manual_seed(note["seed"])):
                 unit = peer.ask()
                 peer.tell(unit, history.outcome[rows].tolist())
-            low, high = SQUARE.bounds
             assert torch.allclose(low + (high - low) * torch.tensor(np.array(unit)), history.theta[rows], atol=1e-9)
     mean = low + (high - low) * torch.tensor(peer.result.xfavorite)
     assert torch.allclose(study.recommend(), mean, atol=1e-9)
