@@ -151,12 +151,12 @@ PROBLEMS = {
     "pendulum, length": Problem(
         Box({"q": (-math.pi, math.pi), "p": (-2.5, 2.5), "length": (0.5, 1.5)}),
         ((-1.0, -1.0, 0.9), (1.0, 1.0, 1.1)),  # swings of the length that is to be built
-        lambda theta: Pendulum(length=1.0 if theta is None else theta, gravity=1.0),
+        lambda theta: Pendulum(length=1.0 if theta is None else theta.exp(), gravity=1.0),
         lambda seed: GaussianProcessHamiltonian(
             2, n_theta=1, n_features=320, periods=[_TURN, None, None], scale=[math.pi / 2, 2.5, 0.5], seed=seed
         ),
         _times(3.0, 6),
         state=lambda design: design[..., :2],
-        theta=lambda design: design[..., 2:],
+        theta=lambda design: design[..., 2:].log(),  # lengths are positive: the model is told their logarithm
     ),
 }

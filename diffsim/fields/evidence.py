@@ -13,7 +13,7 @@ __all__ = ["MAX_ROWS", "Evidence", "maximise_evidence"]
 
 _LOG_RATIO_BOUNDS = (math.log(1e-6), math.log(10))  # noise / signal: below, float64 loses the posterior
 _PRIOR_WIDTH = 0.5  # of the logarithm of a length scale
-MAX_ROWS = 240
+MAX_ROWS = 1500
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ def maximise_evidence(
     """Length scales [m], signal and noise of the largest evidence of target = design(lengthscale) . w + noise.
 
     The weights have the prior N(0, signal^2); the signal is solved for in closed form;
-    the length scales have a log-normal prior around `scale`. Above 240 rows an evenly spaced part is used.
+    the length scales have a log-normal prior around `scale`. Above 1500 rows an evenly spaced part is used.
 
     Args:
         design: Maps length scales [m] to the design matrix [r, F].

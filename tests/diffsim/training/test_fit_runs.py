@@ -2,6 +2,7 @@
 
 import functools
 import math
+import sys
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ import torch
 from diffsim.data.trajectory import Trajectory
 from diffsim.errors import ArgumentError, TrainingError
 from diffsim.fields.base import ConditionedField
+from diffsim.fields.evidence import MAX_ROWS
 from diffsim.fields.gaussian_process import FourierHamiltonian, GaussianProcessHamiltonian
 from diffsim.integrate.odeint import odeint, simulate
 from diffsim.integrate.sensitivity import runge_kutta, weight_sensitivity
@@ -155,6 +157,23 @@ def test_held_out_runs_lie_within_the_predicted_error():
     share = float(torch.stack(inside).mean())
     assert 0.85 < share <= 1, share
     assert 0.3 < float(torch.cat(scores).square().median().sqrt()) / 0.6745 < 1.6
+
+
+def test_hyper_parameters_rest_on_all_runs_however_many_outputs_they_have(monkeypatch):
+    """Thirty runs of two bodies have 1440 rows: length scales from a part of them jump from one run to the next."""
+    module, rows = sys.modules["diffsim.training.fit_runs"], []
+    evidence = module.maximise_evidence
+
+    def spy(design, target, scale):
+        rows.append((len(target), len(design(scale))))
+        return evidence(design, target, scale, steps=1)
+
+    monkeypatch.setattr(module, "maximise_evidence", spy)
+    separation = torch.tensor([[1.0, 0, -1, 0, 0, 0, 0, 0], [0, 1.0, 0, -1, 0, 0, 0, 0]])
+    field = GaussianProcessHamiltonian(8, n_features=20, coordinates=separation, known=FreeParticle())
+    y = torch.randn(len(T), 30, 8, dtype=torch.float64, generator=seeded())
+    fit_runs(field, Trajectory(T, y), step=0.5, iterations=1)
+    assert rows == [(1440, 1440)] and MAX_ROWS >= 1440
 
 
 # The optimum
