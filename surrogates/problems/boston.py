@@ -51,7 +51,7 @@ class Boston91:
     """
 
     cost: Cost = Cost()
-    minimum: ClassVar[float] = 6.5
+    minimum: ClassVar[float] = 5.4288
     needs_inputs: ClassVar[bool] = True
 
     @property
