@@ -9,14 +9,13 @@ from torch import Tensor
 from studies.history import History, Proposal
 from studies.objective import Objective
 from studies.space import Space
-from studies.strategies.means import fit_means, mean_objectives, modelling
+from studies.strategies.means import mean_objectives
 from studies.strategies.plan import Plan
 from studies.strategies.random import Random
 from studies.strategies.settings import check_count, check_objective
 
 __all__ = ["RandomSearch"]
 
-_MODELLED = 500  # points
 _MOST = 256  # neighbours
 _CHUNK = 512
 
@@ -25,9 +24,8 @@ _CHUNK = 512
 class RandomSearch:
     """Uniform points, each simulated `repeats` times; from a pool without replacement.
 
-    It recommends the point where a Gaussian process through all points has its lowest mean: the lowest mean of a
-    point's own simulations would be the luckiest one. Beyond 500 points the mean over the k nearest neighbours takes
-    its place, with the k that predicts points left out best.
+    It recommends the point with the lowest local average: the mean over its k nearest neighbours, where k predicts
+    points left out best. The lowest mean of a point's own simulations would be the luckiest one.
 
     Args:
         objective: What is minimised, of the outcome (and the inputs x, where observed); None: the outcome itself.
@@ -58,15 +56,13 @@ class RandomSearch:
         return Proposal(torch.cat([rest, new]), {"random": plan.note})
 
     def recommend(self, history: History) -> Tensor:
-        """The point that is best by its neighbours too, shape [d]; any point where there is no finite objective."""
+        """The point with the lowest local average, shape [d]; any point where there is no finite objective."""
         means = mean_objectives(self.objective, history)
         if len(means.mean) == 0:
             return history.space.sample(1, torch.Generator().manual_seed(0))[0]
-        if len(means.mean) > _MODELLED:
-            return means.theta[_local_average(means.theta, means.mean, history.space).argmin()]
-        with modelling(torch.Generator().manual_seed(0)):
-            model = fit_means(means, history.space)
-            return means.theta[model.posterior(means.theta).mean.squeeze(-1).argmin()]
+        if len(means.mean) == 1:
+            return means.theta[0]
+        return means.theta[_local_average(means.theta, means.mean, history.space).argmin()]
 
     def batch(self, history: History) -> int:
         """The repetitions that are left of the point, or those of the next one."""

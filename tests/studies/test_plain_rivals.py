@@ -61,12 +61,12 @@ def test_random_search_takes_the_best_neighbourhood_not_the_luckiest_draw():
         return bowl(theta) + 3 * torch.randn(len(theta), generator=generator, dtype=theta.dtype)
 
     regret = {"answer": 0.0, "luckiest": 0.0}
-    for seed in range(5):
+    for seed in range(8):
         study = Study(SQUARE, RandomSearch(), seed=seed)
         history = study.run(noisy, trials=400, batch=400, vectorized=True, progress=False)
-        regret["answer"] += float(bowl(study.recommend())) / 5
-        regret["luckiest"] += float(bowl(history.theta[history.outcome.argmin()])) / 5
-    assert regret["answer"] < min(0.5, regret["luckiest"])
+        regret["answer"] += float(bowl(study.recommend())) / 8
+        regret["luckiest"] += float(bowl(history.theta[history.outcome.argmin()])) / 8
+    assert regret["answer"] < 0.8 * regret["luckiest"]
 
 
 def test_without_noise_random_search_takes_nearly_the_best_point():
