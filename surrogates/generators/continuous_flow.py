@@ -102,20 +102,16 @@ class ContinuousFlow(NeuralSurrogate):
         precision: float = 1.0,
         seed: int = 0,
     ) -> None:
-        super().__init__(dim, n_outcomes, n_inputs)
+        super().__init__(dim, n_outcomes, n_inputs, precision=precision)
         if not hidden:
             raise ArgumentError("`hidden` must name at least one layer, got none. Pass (32, 32).")
-        self.precision, self.solver = precision, solver
+        self.solver = solver
         self.network = mlp(n_outcomes + 1 + dim + n_inputs, n_outcomes, hidden, seed=seed)
         with torch.no_grad():
             self.network[-1].get_parameter("weight").mul_(0.1)
 
     def distribution(self, context: Tensor) -> Pushforward:
         return _ContinuousDistribution(self.network, context, self.n_outcomes, self.solver)
-
-    def penalty(self) -> Tensor:
-        weights = [p.square().sum() for p in self.network.parameters() if p.ndim > 1]
-        return 0.5 * self.precision * torch.stack(weights).sum()
 
     def fit(
         self,

@@ -7,6 +7,7 @@ from torch import Tensor
 from zuko.distributions import NormalizingFlow
 from zuko.flows import NSF
 
+from diffsim.errors import ArgumentError
 from diffsim.training.report import FitReport
 from diffsim.training.settings import Training
 from surrogates.generators.neural import NeuralSurrogate
@@ -45,6 +46,9 @@ class ConditionalFlow(NeuralSurrogate):
         precision: Of the normal prior of the weights: a larger one gives a smoother surrogate.
         seed: Of the initial weights.
 
+    Raises:
+        ArgumentError: A number is below its least.
+
     Source: Durkan, Bekasov, Murray and Papamakarios, 2019, arXiv 1906.04032, section 3; in the package zuko.
 
     Example:
@@ -62,11 +66,14 @@ class ConditionalFlow(NeuralSurrogate):
         transforms: int = 1,
         bins: int = 8,
         hidden: Sequence[int] = (32, 32),
-        precision: float = 10.0,
+        precision: float = 5.0,
         seed: int = 0,
     ) -> None:
-        super().__init__(dim, n_outcomes, n_inputs)
-        self.precision = precision
+        super().__init__(dim, n_outcomes, n_inputs, precision=precision)
+        least = {"transforms": (transforms, 1), "bins": (bins, 2), "hidden": (min(hidden, default=0), 1)}
+        for name, (value, smallest) in least.items():
+            if value < smallest:
+                raise ArgumentError(f"`{name}` must be at least {smallest}, got {value}.")
         with seeded(seed):
             self.flow = NSF(n_outcomes, dim + n_inputs, bins=bins, transforms=transforms, hidden_features=hidden)
         self.flow.float()
@@ -74,14 +81,11 @@ class ConditionalFlow(NeuralSurrogate):
     def distribution(self, context: Tensor) -> Pushforward:
         return _FlowDistribution(self.flow(context), context)
 
-    def penalty(self) -> Tensor | float:
-        return 0.5 * self.precision * sum(p.square().sum() for p in self.flow.parameters() if p.ndim > 1)
-
     def fit(
         self,
         theta: Tensor,
         outcome: Tensor,
         x: Tensor | None = None,
-        training: Training = Training(steps=800, lr=3e-3, batch=128),
+        training: Training = Training(steps=300, lr=1e-2, batch=256),
     ) -> FitReport:
         return super().fit(theta, outcome, x, training)

@@ -77,11 +77,10 @@ class GaussianNetwork(NeuralSurrogate):
         n_inputs: int = 0,
         *,
         hidden: Sequence[int] = (32, 32),
-        precision: float = 10.0,
+        precision: float = 5.0,
         seed: int = 0,
     ) -> None:
-        super().__init__(dim, n_outcomes, n_inputs)
-        self.precision = precision
+        super().__init__(dim, n_outcomes, n_inputs, precision=precision)
         start = torch.zeros(n_outcomes * (n_outcomes + 3) // 2)
         start[n_outcomes : 2 * n_outcomes] = 0.54  # softplus: a standard deviation of 1
         self.network = ConditionNetwork(dim + n_inputs, start, hidden, seed=seed)
@@ -94,14 +93,11 @@ class GaussianNetwork(NeuralSurrogate):
         scale_tril[..., rows, columns] = below
         return Gaussian(loc, scale_tril)
 
-    def penalty(self) -> Tensor:
-        return 0.5 * self.precision * self.network.roughness()
-
     def fit(
         self,
         theta: Tensor,
         outcome: Tensor,
         x: Tensor | None = None,
-        training: Training = Training(steps=800, lr=3e-3, batch=128),
+        training: Training = Training(steps=300, lr=1e-2, batch=256),
     ) -> FitReport:
         return super().fit(theta, outcome, x, training)

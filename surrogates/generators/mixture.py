@@ -51,13 +51,13 @@ class MixtureDensityNetwork(NeuralSurrogate):
         *,
         components: int = 5,
         hidden: Sequence[int] = (32, 32),
-        precision: float = 10.0,
+        precision: float = 5.0,
         seed: int = 0,
     ) -> None:
-        super().__init__(dim, n_outcomes, n_inputs)
+        super().__init__(dim, n_outcomes, n_inputs, precision=precision)
         if components < 1:
             raise ArgumentError(f"`components` must be at least 1, got {components}.")
-        self.components, self.precision = components, precision
+        self.components = components
         # The components start side by side, along the diagonal of the outcomes.
         middles = torch.special.ndtri((torch.arange(components) + 0.5) / components)
         locs = middles[:, None].expand(-1, n_outcomes).flatten()
@@ -71,15 +71,12 @@ class MixtureDensityNetwork(NeuralSurrogate):
         scale = _FLOOR + log_scale.exp()
         return GaussianMixture(log_weight, loc.unflatten(-1, (k, m)), scale.unflatten(-1, (k, m)))
 
-    def penalty(self) -> Tensor:
-        return 0.5 * self.precision * self.network.roughness()
-
     def fit(
         self,
         theta: Tensor,
         outcome: Tensor,
         x: Tensor | None = None,
-        training: Training = Training(steps=800, lr=3e-3, batch=128),
+        training: Training = Training(steps=300, lr=1e-2, batch=256),
     ) -> FitReport:
         return super().fit(theta, outcome, x, training)
 

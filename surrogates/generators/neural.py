@@ -52,10 +52,6 @@ class ConditionNetwork(nn.Module):
         """Inputs [..., n_in] to outputs [..., n_out]."""
         return self.curved(context) + self.linear(context)
 
-    def roughness(self) -> Tensor:
-        """The sum of the squared weights, biases left out; a scalar."""
-        return torch.stack([p.square().sum() for p in self.parameters() if p.ndim > 1]).sum()
-
 
 class NeuralSurrogate(Surrogate):
     """A surrogate whose network maps (theta, x) to a distribution in standard units, and is fitted by its likelihood.
@@ -66,10 +62,17 @@ class NeuralSurrogate(Surrogate):
         dim: Number d of parameters.
         n_outcomes: Number m of outcomes.
         n_inputs: Number k of observed random inputs.
+        precision: Of the normal prior of the weights, biases left out: a larger one gives a smoother surrogate.
+
+    Raises:
+        ArgumentError: `precision` is negative.
     """
 
-    def __init__(self, dim: int, n_outcomes: int = 1, n_inputs: int = 0) -> None:
+    def __init__(self, dim: int, n_outcomes: int = 1, n_inputs: int = 0, *, precision: float = 0.0) -> None:
         super().__init__(dim, n_outcomes, n_inputs)
+        if not 0 <= precision < math.inf:
+            raise ArgumentError(f"`precision` must be at least 0, got {precision}.")
+        self.precision = precision
         self.units = Standardisation(dim + n_inputs)
         self.outcome_units = Standardisation(n_outcomes)
 
@@ -83,10 +86,6 @@ class NeuralSurrogate(Surrogate):
         Returns:
             A distribution of batch shape [...] and event shape [m].
         """
-
-    def penalty(self) -> Tensor | float:
-        """The negative log prior of the weights, in nats; a scalar."""
-        return 0.0
 
     def loss(self, context: Tensor, target: Tensor) -> Tensor:
         """The mean negative log-likelihood of outcomes in standard units, [b, d + k] and [b, m] -> []."""
@@ -107,9 +106,12 @@ class NeuralSurrogate(Surrogate):
         held, kept = hold_out(context[:, : self.dim], training)
         learnt, goal = (context, target) if kept is None else (context[kept], target[kept])
 
+        matrices = [weight for weight in self.parameters() if weight.ndim > 1]
+
         def loss(index: Tensor | None) -> Tensor:
             fit = self.loss(learnt, goal) if index is None else self.loss(learnt[index], goal[index])
-            return fit + self.penalty() / len(goal)
+            squares = torch.stack([matrix.square().sum() for matrix in matrices]).sum()
+            return fit + 0.5 * self.precision / len(goal) * squares
 
         judge = None if held is None else lambda: self.loss(context[held], target[held])
         return optimise(loss, list(self.parameters()), training, n_terms=len(goal), held_out=judge)

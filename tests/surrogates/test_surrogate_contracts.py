@@ -5,7 +5,7 @@ import functools
 import pytest
 import torch
 from torch import nn
-from torch.distributions import Independent, Normal
+from torch.distributions import Distribution, Independent, Normal
 
 from diffsim.errors import ContractError
 from diffsim.training.report import FitReport
@@ -51,7 +51,7 @@ class Plain(Surrogate):
         self.weight = nn.Parameter(torch.zeros(dim + 1, n_outcomes, dtype=torch.float64))
         self.register_buffer("scale", torch.ones(n_outcomes, dtype=torch.float64))
 
-    def forward(self, theta, x=None):
+    def forward(self, theta, x=None) -> Distribution:
         theta, x, _ = self._check_call(theta, x)
         mean = (theta.double() @ self.weight[1:] + self.weight[0]).to(theta)
         return Independent(Normal(mean, self.scale.to(theta).expand_as(mean)), 1)
