@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from studies.strategies.base import Batched, Optimiser, Strategy
     from studies.strategies.cma_es import CMAES
     from studies.strategies.finite_differences import FiniteDifferences
+    from studies.strategies.local_descent import LocalDescent
     from studies.strategies.model_based import ModelBased
     from studies.strategies.noisy_improvement import NoisyExpectedImprovement
     from studies.strategies.random import Random
@@ -35,6 +36,7 @@ __all__ = [
     "ErrorReduction",
     "FiniteDifferences",
     "History",
+    "LocalDescent",
     "MemoryStorage",
     "ModelBased",
     "NoisyExpectedImprovement",
@@ -78,6 +80,7 @@ _MODULES = {
     "studies.strategies.base": ("Batched", "Optimiser", "Strategy"),
     "studies.strategies.cma_es": ("CMAES",),
     "studies.strategies.finite_differences": ("FiniteDifferences",),
+    "studies.strategies.local_descent": ("LocalDescent",),
     "studies.strategies.model_based": ("ModelBased",),
     "studies.strategies.noisy_improvement": ("NoisyExpectedImprovement",),
     "studies.strategies.random": ("Random",),

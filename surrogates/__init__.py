@@ -7,6 +7,7 @@ from surrogates.generators.cramer_gan import CramerGAN
 from surrogates.generators.flow import ConditionalFlow
 from surrogates.generators.gaussian import GaussianNetwork
 from surrogates.generators.mixture import MixtureDensityNetwork
+from surrogates.generators.response import LinearResponse, ProcessResponse, QuadraticResponse
 from surrogates.rollout_ensemble import RolloutEnsemble
 from surrogates.rollout_model import RolloutModel
 from surrogates.rollout_posterior import RolloutPosterior
@@ -20,7 +21,10 @@ __all__ = [
     "CramerGAN",
     "GaussianNetwork",
     "InputSimulator",
+    "LinearResponse",
     "MixtureDensityNetwork",
+    "ProcessResponse",
+    "QuadraticResponse",
     "RolloutEnsemble",
     "RolloutModel",
     "RolloutPosterior",

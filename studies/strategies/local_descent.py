@@ -1,0 +1,290 @@
+"""Local surrogates in a trust region: descent of a stochastic black box by gradients that it does not have."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import cast
+
+import torch
+from torch import Tensor
+
+from diffsim.errors import ArgumentError, ArgumentTypeError
+from studies.history import History, Proposal
+from studies.objective import Objective, evaluate_objective
+from studies.space import Box
+from studies.strategies.local_models import LocalModel, Rows, fit_ladder, search_ball
+from studies.strategies.settings import box_of, check_count, check_objective, start_point
+from studies.strategies.trust_region import LARGEST, SHRINK, SIGNIFICANT, Evidence, Region, judge
+from surrogates.generators.response import Response
+from surrogates.simulator import Cost
+from surrogates.surrogate import Surrogate
+
+__all__ = ["LocalDescent"]
+
+LEAST = 8  # rows for a first fit
+PATIENCE = 3  # rounds in which nothing is seen in the whole box, before the descent starts anew
+_CACHE: dict[tuple[object, ...], tuple[Region, LocalModel | None]] = {}  # spares a second fit; changes no number
+_N_CACHED = 8
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LocalDescent:
+    """Descent with surrogates that are fitted around the current point, in a trust region.
+
+    Each round simulates a space-filling sample of a cube about the current point, one simulation a theta, and fits a
+    ladder of surrogates to all simulations near there: responses of the objective (linear, quadratic, a Gaussian
+    process, one with few directions in many dimensions) and generative surrogates of the outcome. The one that predicts
+    held-out theta best says where the objective is smallest within reach: there the next round looks. Its simulations
+    test the step: it is taken back where the objective got significantly worse; the region shrinks where the model was
+    significantly too hopeful or has found its minimum, and grows where a step went to its boundary as predicted. Where
+    nothing is seen above the noise it grows and takes more samples. From a plateau as wide as the box it starts anew.
+
+    All lengths are in units of the box; there is nothing to tune. What was decided is in `Proposal.info["local"]`.
+
+    Args:
+        surrogate: Makes a surrogate of the outcome, such as `lambda: ConditionalFlow(2, 2)`, or several such functions:
+            further rungs of the ladder.
+        objective: What is minimised, of the outcome (and the inputs x, where observed); None: the outcome itself.
+        start: Where to start; the centre of the box by default.
+        radius: Half-width of the first region as a share of the box's widths; 0.2 / sqrt(d) by default.
+        size: Simulations of the first round; 20 + 4 d by default.
+        cost: The simulator's; where setting up a theta costs more than a simulation, each is simulated several times.
+
+    Raises:
+        ArgumentError: The start lies outside the box, or a number is out of range.
+        ArgumentTypeError: The space is no box, or a function is none.
+
+    Source: Shirobokov et al., 2020, arXiv 2002.04632, for the surrogates; Shashaani, Hashemi and Pasupathy, 2018,
+        arXiv 1610.06506, for trust regions under noise.
+    """
+
+    surrogate: Callable[[], Surrogate] | Sequence[Callable[[], Surrogate]] | None = None
+    objective: Objective | None = None
+    start: Sequence[float] | None = None
+    radius: float | None = None
+    size: int | None = None
+    cost: Cost | None = None
+
+    def __post_init__(self) -> None:
+        check_objective(self.objective)
+        if not all(callable(make) for make in self._surrogates):
+            raise ArgumentTypeError(
+                f"`surrogate` must be a function that makes one, got {self.surrogate!r}. Pass "
+                "`lambda: ConditionalFlow(2)`, say."
+            )
+        if self.radius is not None and not 0 < self.radius <= LARGEST:
+            raise ArgumentError(f"`radius` must lie above 0 and be at most {LARGEST}, got {self.radius}.")
+        if self.size is not None:
+            check_count("size", self.size, least=LEAST)
+
+    def propose(self, history: History, n: int, generator: torch.Generator) -> Proposal:
+        box = box_of(history.space, self)
+        last = self._last(history)
+        if last is None:
+            region = self._first(box, int(torch.randint(2**31, (), generator=generator)))
+        elif not _finished(history, *last):
+            return Proposal(_from_unit(box, last[1].points(_asked(history, last[0]), n)))
+        else:
+            region, _ = self._next(history, *last)
+        return Proposal(_from_unit(box, region.points(0, n)), {"local": region.note})
+
+    def batch(self, history: History) -> int:
+        """The trials that are left of the round, or those of the next one."""
+        last = self._last(history)
+        if last is None:
+            return self._first(box_of(history.space, self), 0).size
+        if _finished(history, *last):
+            return self._next(history, *last)[0].size
+        return max(last[1].size - _asked(history, last[0]), 1)
+
+    def recommend(self, history: History, objective: Objective | None = None) -> Tensor:
+        """The mean of the descent's last points, shape [d].
+
+        Args:
+            history: All trials so far.
+            objective: Another objective than the one that the study minimised: it is answered from the same trials, by
+                the surrogates of the outcome, within the part of the box that was simulated.
+        """
+        box = box_of(history.space, self)
+        if objective is not None:
+            return self._answer(history, objective)
+        last = self._last(history)
+        if last is None:
+            return start_point(box, self.start)
+        regions = [region for _, region in Region.all(history, "local")]
+        if len(history) >= LEAST:
+            regions.append(self._next(history, *last)[0])
+        return _from_unit(box, _average(regions))
+
+    @property
+    def _surrogates(self) -> Sequence[Callable[[], Surrogate]]:
+        if self.surrogate is None:
+            return ()
+        return (self.surrogate,) if callable(self.surrogate) else tuple(self.surrogate)
+
+    def _last(self, history: History) -> tuple[int, Region] | None:
+        regions = Region.all(history, "local")
+        return regions[-1] if regions else None
+
+    def _first(self, box: Box, seed: int) -> Region:
+        center = _to_unit(box, start_point(box, self.start))
+        repeats = self._repeats(1.0, 10**9)
+        size = self._size(box) * repeats
+        return Region(tuple(center.tolist()), self._radius(box), size, repeats, seed)
+
+    def _size(self, box: Box) -> int:
+        return self.size or 20 + 4 * box.dim
+
+    def _radius(self, box: Box) -> float:
+        return self.radius or 0.2 / math.sqrt(box.dim)
+
+    def _repeats(self, ratio: float, most: int) -> int:
+        """Simulations of each theta, from the variance within theta over that between them."""
+        cost = self.cost or Cost()
+        if cost.setup == 0:
+            return 1
+        best = math.sqrt(cost.setup / max(cost.simulation, 1e-12) * ratio)
+        return max(1, min(round(best), most))
+
+    def _next(self, history: History, began: int, region: Region) -> tuple[Region, LocalModel | None]:
+        """The region after the last one's simulations, and the model that it came from."""
+        key = (self, history.space, region.seed, began, len(history.trials), _digest(history))
+        if key not in _CACHE:
+            while len(_CACHE) >= _N_CACHED:
+                _CACHE.pop(next(iter(_CACHE)))
+            _CACHE[key] = self._advance(history, began, region)
+        return _CACHE[key]
+
+    def _advance(self, history: History, began: int, region: Region) -> tuple[Region, LocalModel | None]:
+        box = cast(Box, history.space)
+        seed = int(torch.randint(2**31, (), generator=torch.Generator().manual_seed(region.seed)))
+        region = replace(region, seed=seed)
+        rows, new = self._rows(history, began, region)
+        if len(rows) < LEAST or len(rows.unit.unique(dim=0)) < 4:
+            decision = f"shrunk: {len(rows)} simulations succeeded"
+            return replace(region, radius=SHRINK * region.radius, decision=decision), None
+        model = fit_ladder(rows, self.objective, self._surrogates, seed)
+        tested = region
+        if region.previous is not None and int(new.sum()) >= 4 and int((~new).sum()) >= LEAST:
+            tested = judge(region, _evidence(model.response, rows, new, region))
+        if tested.blind >= PATIENCE and tested.radius >= LARGEST:
+            return self._restart(box, tested), model
+        return self._step(box, tested, region, rows, model), model
+
+    def _step(self, box: Box, tested: Region, before: Region, rows: Rows, model: LocalModel) -> Region:
+        with torch.no_grad():
+            means = model.mean(rows.unit)
+        best = rows.unit[means.argsort()[:3]]
+        center = tested.middle
+        target = search_ball(model.mean, center, tested.ball, torch.cat([center[None], best]))
+        gain, error = model.response.difference(target, center)
+        step = float((target - center).norm()) / tested.ball
+        resolved = step < 0.5 and float(means.std()) > SIGNIFICANT * error and tested.decision == "kept"
+        variance = float(model.response(rows.unit, rows.x).variance.mean())
+        repeats = self._repeats(variance / max(float(means.var()), 1e-300), tested.size)
+        least, most = self._size(box) * repeats, max(self._size(box) * repeats, len(rows) // 2)
+        return replace(
+            tested,
+            center=tuple(target.tolist()),
+            radius=SHRINK * tested.radius if resolved else tested.radius,
+            decision="shrunk: the minimum lies inside" if resolved else tested.decision,
+            size=min(max(tested.size, least), most),
+            repeats=repeats,
+            previous=tuple(center.tolist()),
+            previous_radius=before.radius,
+            gain=gain,
+            error=error,
+            step=step,
+            rung=model.name,
+            scores=model.scores,
+        )
+
+    def _restart(self, box: Box, region: Region) -> Region:
+        generator = torch.Generator().manual_seed(region.seed)
+        center = torch.rand(box.dim, dtype=torch.float64, generator=generator)
+        fresh = Region(tuple(center.tolist()), self._radius(box), self._size(box) * region.repeats, region.repeats, 0)
+        return replace(fresh, seed=region.seed, descent=region.descent + 1, decision="restarted: a plateau")
+
+    def _rows(self, history: History, began: int, region: Region) -> tuple[Rows, Tensor]:
+        """The good rows near a region, and which of them are of its own round."""
+        value = evaluate_objective(self.objective, history)
+        unit = _to_unit(cast(Box, history.space), history.theta)
+        if len(value) == 0:
+            return Rows(unit, history.outcome, history.x, value), torch.zeros(0, dtype=torch.bool)
+        which = value.isfinite() & region.near(unit)
+        return Rows(unit, history.outcome, history.x, value).take(which), (history.round >= began)[which]
+
+    def _answer(self, history: History, objective: Objective) -> Tensor:
+        other = replace(self, objective=objective)
+        box = cast(Box, history.space)
+        value = evaluate_objective(objective, history)
+        good = value.isfinite()
+        if int(good.sum()) < LEAST:
+            raise ArgumentError(f"`history` must hold at least {LEAST} trials with a finite objective. Simulate more.")
+        rows = Rows(_to_unit(box, history.theta), history.outcome, history.x, value).take(good)
+        model = fit_ladder(rows, objective, other._surrogates, 0)
+        with torch.no_grad():
+            best = rows.unit[model.mean(rows.unit).argsort()[:5]]
+        low, high = rows.unit.amin(0), rows.unit.amax(0)
+        found = search_ball(model.mean, best[0], float((high - low).norm()) / 4, best)
+        return _from_unit(box, found.clamp(low, high))
+
+
+def _evidence(response: Response, rows: Rows, new: Tensor, region: Region) -> Evidence:
+    """What the rows of the last round say of the model without them, and of the step to their centre."""
+    assert region.previous is not None
+    before = torch.tensor(region.previous, dtype=torch.float64)
+    old, fresh = rows.take(~new), rows.take(new)
+    response.condition(old.unit, old.value[:, None], old.x, region.seed)
+    predicted = response(fresh.unit, fresh.x)
+    mean, weight = predicted.mean[:, 0], 1 / predicted.variance[:, 0]
+    trend_of = response.mean(fresh.unit)[:, 0]
+    _, step_error = response.difference(region.middle, before)
+    total = weight.sum()
+    surprise = float((weight * (fresh.value - mean)).sum() / total)
+    # Outcomes without what the inputs explain, against the predicted mean: a slope of one is a perfect model.
+    left = fresh.value - (mean - trend_of)
+    left, trend_of = left - (weight * left).sum() / total, trend_of - (weight * trend_of).sum() / total
+    size = (weight * trend_of.square()).sum().clamp_min(1e-300)
+    slope = (weight * trend_of * left).sum() / size
+    variance = (weight * (left - slope * trend_of).square()).sum() / len(fresh)
+    trend = float(slope / (variance / size).sqrt().clamp_min(1e-300))
+    error = math.sqrt(float(variance / total) + step_error**2)
+    response.condition(rows.unit, rows.value[:, None], rows.x, region.seed)
+    change, change_error = response.difference(region.middle, before)
+    return Evidence(change, change_error, trend, surprise, error)
+
+
+def _average(regions: Sequence[Region]) -> Tensor:
+    """The mean of the last centres, weighted by their samples: those since the last long step, near the last one."""
+    last = regions[-1]
+    total, weight = torch.zeros(len(last.center), dtype=torch.float64), 0
+    for region in reversed(regions):
+        if float((region.middle - last.middle).norm()) > 0.5 * last.ball:
+            break
+        total, weight = total + region.size * region.middle, weight + region.size
+        if region.step > 0.5 or region.previous is None:
+            break
+    return total / weight
+
+
+def _finished(history: History, began: int, region: Region) -> bool:
+    trials = [trial for trial in history.trials if trial.round >= began]
+    return sum(trial.state != "pending" for trial in trials) >= region.size
+
+
+def _asked(history: History, began: int) -> int:
+    return sum(trial.round >= began for trial in history.trials)
+
+
+def _digest(history: History) -> int:
+    return hash((history.theta.numpy().tobytes(), history.outcome.numpy().tobytes()))
+
+
+def _to_unit(box: Box, theta: Tensor) -> Tensor:
+    low, high = box.bounds
+    return (theta - low) / (high - low)
+
+
+def _from_unit(box: Box, unit: Tensor) -> Tensor:
+    return box.from_unit(unit)
