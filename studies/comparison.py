@@ -73,7 +73,7 @@ class Comparison:
             lines.append(f"Quartiles of the score after {self.trials[-1]} trials:")
             for quarter in (0, 2):
                 lines.append(" " * 6 + "".join(f"{self.quartiles(name)[quarter, -1]:{width}.3g}" for name in names))
-        if self.points:
+        if any(bool((points[:, -1] < self.trials[-1]).any()) for points in self.points.values()):
             lines.append("Median number of distinct theta in them:")
             lines.append(" " * 6 + _row([self.points[name][:, -1] for name in names], f"{width}g"))
         if self.seconds:
