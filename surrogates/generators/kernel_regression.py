@@ -93,7 +93,7 @@ class Kernel:
         variances = iter(log[self.n_lengths :].exp())
         lead = self.n_directions or 0
         cross = z[..., lead:] @ other[:, lead:].T / max(self.dim - lead, 1) * 3
-        total = next(variances) * cross
+        total = 1 + next(variances) * cross  # the intercept has the variance of the outcomes
         if lead:
             total = total + next(variances) * (z[..., :lead] @ other[:, :lead].T / lead * 3)
         bump: Tensor | None = None
