@@ -85,10 +85,11 @@ class Response(Surrogate):
 
     def mean(self, theta: Tensor) -> Tensor:
         """The posterior mean outcome, averaged over the inputs that it was fitted to, [..., n, d] -> [..., n, m]."""
+        self._check_rows("theta", theta, self.dim, "..., n")
         self._check_fitted()
         z = self.units(theta.double())
         means = [column.mean(z @ basis) for column, basis in zip(self.columns, self.bases, strict=True)]
-        return self.outcome_units.shift + self.outcome_units.scale * torch.stack(means, -1)
+        return (self.outcome_units.shift + self.outcome_units.scale * torch.stack(means, -1)).to(theta)
 
     def difference(self, theta: Tensor, other: Tensor) -> tuple[float, float]:
         """The first mean outcome at theta less that at another point, both [d]: its mean and standard deviation."""
@@ -103,28 +104,32 @@ class Response(Surrogate):
         return {
             "bases": self.bases,
             "columns": [{name: getattr(column, name) for name in names} for column in self.columns],
+            "directions": [column.kernel.n_directions for column in self.columns],
         }
 
     def set_extra_state(self, state: Any) -> None:  # noqa: ANN401
         """Takes the posterior that `get_extra_state` gave."""
         self.bases = list(state["bases"])
-        self.columns = [KernelRegression(self._kernel(), **column) for column in state["columns"]]
+        kernels = [self._kernel(directions) for directions in state["directions"]]
+        self.columns = [
+            KernelRegression(kernel, **column) for kernel, column in zip(kernels, state["columns"], strict=True)
+        ]
 
-    def _kernel(self, directions: int | None = None) -> Kernel:
-        return Kernel(self.shape, self.dim, self.n_inputs, directions or self.directions)
+    def _kernel(self, directions: int | None) -> Kernel:
+        return Kernel(self.shape, self.dim, self.n_inputs, directions)
 
     def _fit_column(
         self, z: Tensor, u: Tensor | None, y: Tensor, generator: torch.Generator
     ) -> tuple[KernelRegression, Tensor]:
         basis = torch.eye(self.dim, dtype=z.dtype)
-        column = KernelRegression(Kernel(self.shape, self.dim, self.n_inputs))
+        column = KernelRegression(self._kernel(None))
         column.fit(z, u, y, generator)
         if self.directions is None:
             return column, basis
         points = z.clone().requires_grad_()
         (slopes,) = torch.autograd.grad(column.mean(points).sum(), points)
         basis = torch.linalg.eigh(slopes.T @ slopes).eigenvectors.flip(1)
-        column = KernelRegression(self._kernel())
+        column = KernelRegression(self._kernel(self.directions))
         column.fit(z @ basis, u, y, generator)
         return column, basis
 
