@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from studies.strategies.local_descent import LocalDescent
     from studies.strategies.model_based import ModelBased
     from studies.strategies.noisy_improvement import NoisyExpectedImprovement
+    from studies.strategies.paper_loop import PaperLoop
     from studies.strategies.random import Random
     from studies.strategies.random_search import RandomSearch
     from studies.strategies.sobol import Sobol
@@ -41,6 +42,7 @@ __all__ = [
     "ModelBased",
     "NoisyExpectedImprovement",
     "Optimiser",
+    "PaperLoop",
     "Pool",
     "Proposal",
     "Random",
@@ -83,6 +85,7 @@ _MODULES = {
     "studies.strategies.local_descent": ("LocalDescent",),
     "studies.strategies.model_based": ("ModelBased",),
     "studies.strategies.noisy_improvement": ("NoisyExpectedImprovement",),
+    "studies.strategies.paper_loop": ("PaperLoop",),
     "studies.strategies.random": ("Random",),
     "studies.strategies.random_search": ("RandomSearch",),
     "studies.strategies.sobol": ("Sobol",),
