@@ -18,7 +18,17 @@ ROOT = Path(__file__).resolve().parent.parent
 FLOORS = ("diffsim", "surrogates", "studies")  # from the ground up: each imports only from those below
 LIBRARIES = {
     "diffsim": {"torch", "torchdiffeq", "numpy", "scipy", "matplotlib", "rich", "xarray"},
-    "surrogates": {"torch", "numpy", "scipy", "gpytorch", "botorch", "linear_operator", "mlxtend", "zuko"},
+    "surrogates": {
+        "torch",
+        "numpy",
+        "scipy",
+        "botorch",
+        "gpytorch",
+        "linear_operator",
+        "matplotlib",
+        "mlxtend",
+        "zuko",
+    },
     "studies": {
         "torch",
         "numpy",
