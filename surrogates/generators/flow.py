@@ -3,15 +3,17 @@
 from collections.abc import Sequence
 from typing import cast
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 from zuko.distributions import NormalizingFlow
 from zuko.flows import NSF
+from zuko.nn import MLP, MaskedMLP
 
 from diffsim.errors import ArgumentError
 from diffsim.training.report import FitReport
 from diffsim.training.settings import Training
-from surrogates.generators.neural import NeuralSurrogate
-from surrogates.generators.pushforward import Pushforward
+from surrogates.generators.neural import ConditionNetwork, NeuralSurrogate
+from surrogates.generators.pushforward import Pushforward, Rescaled
 from surrogates.seeding import seeded
 
 __all__ = ["ConditionalFlow"]
@@ -52,7 +54,6 @@ class ConditionalFlow(NeuralSurrogate):
     Source: Durkan, Bekasov, Murray and Papamakarios, 2019, arXiv 1906.04032, section 3; in the package zuko.
 
     Example:
-        >>> import torch
         >>> ConditionalFlow(2)(torch.zeros(5, 2)).log_prob(torch.zeros(5, 1)).shape
         torch.Size([5])
     """
@@ -75,11 +76,25 @@ class ConditionalFlow(NeuralSurrogate):
             if value < smallest:
                 raise ArgumentError(f"`{name}` must be at least {smallest}, got {value}.")
         with seeded(seed):
-            self.flow = NSF(n_outcomes, dim + n_inputs, bins=bins, transforms=transforms, hidden_features=hidden)
-        self.flow.float()
+            self.flow = NSF(
+                n_outcomes,
+                dim + n_inputs,
+                bins=bins,
+                transforms=transforms,
+                hidden_features=hidden,
+                activation=nn.Tanh,
+            ).float()
+        with torch.no_grad():  # the splines start near the identity
+            for layers in self.flow.modules():
+                if isinstance(layers, MLP | MaskedMLP):
+                    weight, bias = layers[-1].parameters()
+                    weight.mul_(0.1)
+                    bias.zero_()
+        self.network = ConditionNetwork(dim + n_inputs, torch.zeros(2 * n_outcomes), hidden, seed=seed)
 
     def distribution(self, context: Tensor) -> Pushforward:
-        return _FlowDistribution(self.flow(context), context)
+        loc, log_scale = self.network(context).chunk(2, dim=-1)
+        return Rescaled(_FlowDistribution(self.flow(context), context), loc, log_scale.exp())
 
     def fit(
         self,

@@ -62,14 +62,16 @@ class MixtureDensityNetwork(NeuralSurrogate):
         middles = torch.special.ndtri((torch.arange(components) + 0.5) / components)
         locs = middles[:, None].expand(-1, n_outcomes).flatten()
         log_scales = torch.full_like(locs, 0.0 if components == 1 else -0.4)
-        start = torch.cat([torch.zeros(components), locs, log_scales])
+        start = torch.cat([torch.zeros(2 * n_outcomes + components), locs, log_scales])
         self.network = ConditionNetwork(dim + n_inputs, start, hidden, seed=seed)
 
     def distribution(self, context: Tensor) -> GaussianMixture:
         k, m = self.components, self.n_outcomes
-        log_weight, loc, log_scale = self.network(context).split([k, k * m, k * m], dim=-1)
-        scale = _FLOOR + log_scale.exp()
-        return GaussianMixture(log_weight, loc.unflatten(-1, (k, m)), scale.unflatten(-1, (k, m)))
+        shift, log_unit, log_weight, loc, log_scale = self.network(context).split([m, m, k, k * m, k * m], dim=-1)
+        # A shift and a unit that the components share let all of them move as one.
+        unit = log_unit.exp()[..., None, :]
+        loc = shift[..., None, :] + unit * loc.unflatten(-1, (k, m))
+        return GaussianMixture(log_weight, loc, _FLOOR + unit * log_scale.exp().unflatten(-1, (k, m)))
 
     def fit(
         self,

@@ -62,8 +62,8 @@ class Rescaled(Pushforward):
 
     Args:
         base: The distribution of y.
-        shift: Shape [m].
-        scale: Above 0, shape [m].
+        shift: Shape [m] or [..., m].
+        scale: Above 0, of the same shape.
     """
 
     def __init__(self, base: Pushforward, shift: Tensor, scale: Tensor) -> None:
@@ -75,4 +75,4 @@ class Rescaled(Pushforward):
 
     def log_prob(self, value: Tensor) -> Tensor:
         standard = ((value - self.shift) / self.scale).to(self._like)
-        return self.base.log_prob(standard).to(self.shift) - self.scale.log().sum()
+        return self.base.log_prob(standard).to(self.shift) - self.scale.log().sum(-1)
