@@ -90,7 +90,8 @@ def fit_ladder(
         fitted[name] = surrogate
         generator = torch.Generator().manual_seed(seed)
         with torch.no_grad():
-            predicted = surrogate.expectation(_flat(objective), judge.unit, judge.x, N_INPUTS, generator)
+            values = _flat(objective, rows.outcome.shape[1:])
+            predicted = surrogate.expectation(values, judge.unit, judge.x, N_INPUTS, generator)
         errors[name] = (predicted - judge.value).square() / spread
     for response in responses.values():
         response.condition(rows.unit, rows.value[:, None], rows.x, seed)
@@ -100,24 +101,25 @@ def fit_ladder(
         surrogate = fitted[name]
         if isinstance(surrogate, Response):
             surrogate.condition(rows.unit, rows.outcome.double().reshape(len(rows), -1), rows.x, seed)
-        return LocalModel(name, expected(surrogate, objective, rows.x, seed), responses[PROCESS], scores, surrogate)
+        return LocalModel(name, expected(surrogate, objective, rows, seed), responses[PROCESS], scores, surrogate)
     best = responses[name]
     return LocalModel(name, lambda unit: best.mean(unit)[..., 0], responses[PROCESS], scores)
 
 
 def expected(
-    surrogate: Surrogate, objective: Objective | None, x: Tensor | None, seed: int
+    surrogate: Surrogate, objective: Objective | None, rows: Rows, seed: int
 ) -> Callable[[Tensor], Tensor]:
     """The expected objective under a surrogate, over its noise and the inputs, a smooth function [n, d] -> [n]."""
-    order = torch.Generator().manual_seed(seed)
+    order, x = torch.Generator().manual_seed(seed), rows.x
     inputs = None if x is None else x[torch.randperm(len(x), generator=order)[:N_INPUTS]]
     draws = N_INPUTS if inputs is None else N_DRAWS
+    values = _flat(objective, rows.outcome.shape[1:])
 
     def mean(unit: Tensor) -> Tensor:
         generator = torch.Generator().manual_seed(seed)
         if inputs is None:
-            return surrogate.expectation(_flat(objective), unit, None, draws, generator)
-        return surrogate.expectation(_flat(objective), unit[:, None], inputs, draws, generator).mean(1)
+            return surrogate.expectation(values, unit, None, draws, generator)
+        return surrogate.expectation(values, unit[:, None], inputs, draws, generator).mean(1)
 
     return mean
 
@@ -194,11 +196,11 @@ def _generative(
     return rungs
 
 
-def _flat(objective: Objective | None) -> Callable[..., Tensor]:
-    """The objective of outcomes of any batch shape, [..., m] (, [..., k]) -> [...], from one of rows."""
+def _flat(objective: Objective | None, shape: Sequence[int]) -> Callable[..., Tensor]:
+    """The objective of outcomes of any batch shape, [..., m] (, [..., k]) -> [...], from one of rows of a shape."""
 
     def values(outcome: Tensor, x: Tensor | None = None) -> Tensor:
-        batch, rows = outcome.shape[:-1], outcome.reshape(-1, outcome.shape[-1])
+        batch, rows = outcome.shape[:-1], outcome.reshape(-1, *shape)
         if objective is None:
             return rows.reshape(*batch, -1).squeeze(-1)
         result = objective(rows) if x is None else objective(rows, x.reshape(-1, x.shape[-1]))
