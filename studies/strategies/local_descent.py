@@ -14,7 +14,7 @@ from studies.objective import Objective, evaluate_objective
 from studies.space import Box
 from studies.strategies.local_models import LocalModel, Rows, fit_ladder, search_ball
 from studies.strategies.settings import box_of, check_count, check_objective, start_point
-from studies.strategies.trust_region import LARGEST, SHRINK, SIGNIFICANT, Evidence, Region, judge
+from studies.strategies.trust_region import LARGEST, SHRINK, SIGNIFICANT, Evidence, Region, judge, reject
 from surrogates.generators.response import Response
 from surrogates.simulator import Cost
 from surrogates.surrogate import Surrogate
@@ -67,7 +67,8 @@ class LocalDescent:
 
     def __post_init__(self) -> None:
         check_objective(self.objective)
-        if not all(callable(make) for make in self._surrogates):
+        given = self.surrogate
+        if not (given is None or callable(given) or (isinstance(given, Sequence) and all(map(callable, given)))):
             raise ArgumentTypeError(
                 f"`surrogate` must be a function that makes one, got {self.surrogate!r}. Pass "
                 "`lambda: ConditionalFlow(2)`, say."
@@ -165,7 +166,9 @@ class LocalDescent:
             return replace(region, radius=SHRINK * region.radius, decision=decision), None
         model = fit_ladder(rows, self.objective, self._surrogates, seed)
         tested = region
-        if region.previous is not None and int(new.sum()) >= 4 and int((~new).sum()) >= LEAST:
+        if region.previous is not None and int(new.sum()) < 4 and _finished(history, began, region):
+            tested = reject(region, f"{int(new.sum())} simulations succeeded")
+        elif region.previous is not None and int(new.sum()) >= 4 and int((~new).sum()) >= LEAST:
             tested = judge(region, _evidence(model.response, rows, new, region))
         if tested.blind >= PATIENCE and tested.radius >= LARGEST:
             return self._restart(box, tested), model

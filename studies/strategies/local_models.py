@@ -106,9 +106,7 @@ def fit_ladder(
     return LocalModel(name, lambda unit: best.mean(unit)[..., 0], responses[PROCESS], scores)
 
 
-def expected(
-    surrogate: Surrogate, objective: Objective | None, rows: Rows, seed: int
-) -> Callable[[Tensor], Tensor]:
+def expected(surrogate: Surrogate, objective: Objective | None, rows: Rows, seed: int) -> Callable[[Tensor], Tensor]:
     """The expected objective under a surrogate, over its noise and the inputs, a smooth function [n, d] -> [n]."""
     order, x = torch.Generator().manual_seed(seed), rows.x
     inputs = None if x is None else x[torch.randperm(len(x), generator=order)[:N_INPUTS]]

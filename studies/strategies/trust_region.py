@@ -9,7 +9,7 @@ from torch import Tensor
 
 from studies.history import History
 
-__all__ = ["Evidence", "Region", "judge"]
+__all__ = ["Evidence", "Region", "judge", "reject"]
 
 LARGEST = 0.5  # half-width, in units of the box: all of it
 GROW, SHRINK, OVERSHOT, REJECTED = 1.5, 0.7, 0.6, 0.5
@@ -121,6 +121,12 @@ class Evidence:
     surprise_error: float
 
 
+def reject(region: Region, why: str) -> Region:
+    """The centre before, with a smaller region."""
+    center, radius = region.previous or region.center, REJECTED * max(region.radius, region.previous_radius)
+    return replace(region, center=center, radius=radius, blind=0, decision=f"rejected: {why}")
+
+
 def judge(region: Region, evidence: Evidence) -> Region:
     """The region after the measurements: accepted or rejected, grown or shrunk.
 
@@ -130,11 +136,10 @@ def judge(region: Region, evidence: Evidence) -> Region:
     """
     size, floor = region.size, max(region.size // 2, 1)
     if evidence.change > SIGNIFICANT * evidence.change_error and region.previous is not None:
-        radius = REJECTED * max(region.radius, region.previous_radius)
-        return replace(region, center=region.previous, radius=radius, blind=0, decision="rejected: worse than before")
+        return reject(region, "worse than before")
     if evidence.surprise > SIGNIFICANT * evidence.surprise_error:
         return replace(region, radius=OVERSHOT * region.radius, blind=0, decision="shrunk: worse than predicted")
-    if evidence.trend < SIGNIFICANT and evidence.change > -SIGNIFICANT * evidence.change_error:
+    if evidence.trend < SIGNIFICANT and evidence.change >= -SIGNIFICANT * evidence.change_error:
         grown = min(GROW * region.radius, LARGEST) if region.blind else region.radius
         return replace(
             region, radius=grown, size=2 * size, blind=region.blind + 1, decision="more samples: nothing seen"
