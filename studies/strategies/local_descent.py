@@ -166,8 +166,8 @@ class LocalDescent:
             return replace(region, radius=SHRINK * region.radius, decision=decision), None
         model = fit_ladder(rows, self.objective, self._surrogates, seed)
         tested = region
-        if region.previous is not None and int(new.sum()) < 4 and _finished(history, began, region):
-            tested = reject(region, f"{int(new.sum())} simulations succeeded")
+        if region.previous is not None and _finished(history, began, region) and _fails(history, began, int(new.sum())):
+            tested = reject(region, f"only {int(new.sum())} simulations succeeded")
         elif region.previous is not None and int(new.sum()) >= 4 and int((~new).sum()) >= LEAST:
             tested = judge(region, _evidence(model.response, rows, new, region))
         if tested.blind >= PATIENCE and tested.radius >= LARGEST:
@@ -274,6 +274,12 @@ def _average(regions: Sequence[Region]) -> Tensor:
 def _finished(history: History, began: int, region: Region) -> bool:
     trials = [trial for trial in history.trials if trial.round >= began]
     return sum(trial.state != "pending" for trial in trials) >= region.size
+
+
+def _fails(history: History, began: int, good: int) -> bool:
+    """Whether the simulations of a round, of which so many are good, fail much more often than those before."""
+    late = [trial.round >= began for trial in history.trials if trial.state != "pending"]
+    return good * late.count(False) < 0.5 * int((history.round < began).sum()) * late.count(True)
 
 
 def _asked(history: History, began: int) -> int:
