@@ -180,12 +180,14 @@ class LocalDescent:
         best = rows.unit[means.argsort()[:3]]
         center = tested.middle
         target = search_ball(model.mean, center, tested.ball, torch.cat([center[None], best]))
-        gain, error = model.response.difference(target, center)
+        gain, error = _difference(model.response, target, center)
         step = float((target - center).norm()) / tested.ball
-        resolved = step < 0.5 and float(means.std()) > SIGNIFICANT * error and tested.decision == "kept"
+        clear = float(means.std()) > SIGNIFICANT * error
+        resolved = tested.decision == "kept" and step < 0.5 and clear
         variance = float(model.response(rows.unit, rows.x).variance.mean())
         repeats = self._repeats(variance / max(float(means.var()), 1e-300), tested.size)
-        least, most = self._size(box) * repeats, max(self._size(box) * repeats, len(rows) // 2)
+        least = max(self._size(box) * repeats, len(rows) // 10)
+        most = max(self._size(box) * repeats, len(rows) // 2)
         return replace(
             tested,
             center=tuple(target.tolist()),
@@ -233,6 +235,11 @@ class LocalDescent:
         return _from_unit(box, found.clamp(low, high))
 
 
+def _difference(response: Response, unit: Tensor, other: Tensor) -> tuple[float, float]:
+    mean, error = response.difference(unit[None], other)
+    return float(mean), float(error)
+
+
 def _evidence(response: Response, rows: Rows, new: Tensor, region: Region) -> Evidence:
     """What the rows of the last round say of the model without them, and of the step to their centre."""
     assert region.previous is not None
@@ -242,7 +249,7 @@ def _evidence(response: Response, rows: Rows, new: Tensor, region: Region) -> Ev
     predicted = response(fresh.unit, fresh.x)
     mean, weight = predicted.mean[:, 0], 1 / predicted.variance[:, 0]
     trend_of = response.mean(fresh.unit)[:, 0]
-    _, step_error = response.difference(region.middle, before)
+    _, step_error = _difference(response, region.middle, before)
     total = weight.sum()
     surprise = float((weight * (fresh.value - mean)).sum() / total)
     # Outcomes without what the inputs explain, against the predicted mean: a slope of one is a perfect model.
@@ -254,7 +261,7 @@ def _evidence(response: Response, rows: Rows, new: Tensor, region: Region) -> Ev
     trend = float(slope / (variance / size).sqrt().clamp_min(1e-300))
     error = math.sqrt(float(variance / total) + step_error**2)
     response.condition(rows.unit, rows.value[:, None], rows.x, region.seed)
-    change, change_error = response.difference(region.middle, before)
+    change, change_error = _difference(response, region.middle, before)
     return Evidence(change, change_error, trend, surprise, error)
 
 

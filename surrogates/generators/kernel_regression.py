@@ -88,17 +88,23 @@ class Kernel:
         lengths = log[self.n_scales : self.n_lengths].exp()
         return torch.exp(-_squared_distance(x / lengths, other / lengths) / 2)
 
+    def diagonal(self, z: Tensor, log: Tensor) -> Tensor:
+        """The variance of the mean at parameters [n, d], shape [n]."""
+        one = torch.ones(1, 1, dtype=z.dtype) if self.n_inputs else None
+        return self(z[:, None], z[:, None], one, log)[:, 0, 0]
+
     def __call__(self, z: Tensor, other: Tensor, inputs: Tensor | None, log: Tensor) -> Tensor:
-        """Covariance of means at parameters [..., a, d] and [b, d], where their inputs have the covariance `inputs`."""
+        """Covariance of means at [..., a, d] and [..., b, d], where their inputs have the covariance `inputs`."""
         variances = iter(log[self.n_lengths :].exp())
         lead = self.n_directions or 0
-        cross = z[..., lead:] @ other[:, lead:].T / max(self.dim - lead, 1) * 3
+        turned = other.transpose(-1, -2)
+        cross = z[..., lead:] @ turned[..., lead:, :] / max(self.dim - lead, 1) * 3
         total = 1 + next(variances) * cross  # the intercept has the variance of the outcomes
         if lead:
-            total = total + next(variances) * (z[..., :lead] @ other[:, :lead].T / lead * 3)
+            total = total + next(variances) * (z[..., :lead] @ turned[..., :lead, :] / lead * 3)
         bump: Tensor | None = None
         if self.shape == "quadratic":
-            total = total + next(variances) * (z @ other.T / self.dim * 3).square()
+            total = total + next(variances) * (z @ turned / self.dim * 3).square()
         elif self.shape == "smooth":
             lengths = log[: self.n_scales].exp()[self.groups]
             bump = torch.exp(-_squared_distance(z / lengths, other / lengths) / 2)
@@ -115,13 +121,13 @@ class KernelRegression:
     """The posterior of the mean outcome under a kernel, given rows in standard units.
 
     Hyper-parameters maximise the evidence of some rows; the posterior rests on all of them through inducing rows
-    (deterministic training conditional). The logarithm of the noise's variance is linear in x, |x|, x^2 (and in theta
+    (fully independent training conditional). The noise's log variance is linear in x, |x|, x^2 (and in theta
     where that has few dimensions), if the residuals say so.
 
     Args:
         kernel: The covariance.
 
-    Source: Rasmussen and Williams, 2006, chapters 2 and 8.
+    Source: Rasmussen and Williams, 2006, chapter 2; Snelson and Ghahramani, 2005, for the inducing rows.
     """
 
     kernel: Kernel
@@ -153,7 +159,8 @@ class KernelRegression:
         own = cross[chosen]
         self.root = _cholesky(own + _JITTER * own.diagonal().mean().clamp_min(1e-12) * eye)
         features = torch.linalg.solve_triangular(self.root, cross.T, upper=False).T
-        scaled = features / self.noise(z, x)[:, None]
+        unseen = (self.kernel.diagonal(z, self.log) - features.square().sum(1)).clamp_min(0)
+        scaled = features / (self.noise(z, x) + unseen)[:, None]
         self.precision = _cholesky(features.T @ scaled + eye)
         slopes = torch.cholesky_solve((scaled.T @ y)[:, None], self.precision)
         self.weights = torch.linalg.solve_triangular(self.root.T, slopes, upper=True)[:, 0]
@@ -168,11 +175,10 @@ class KernelRegression:
         """The posterior standard deviation of `mean`, shape [..., a, d] -> [..., a]."""
         return self._deviation(self._covariance(z, x))
 
-    def difference(self, z: Tensor, other: Tensor) -> tuple[float, float]:
-        """Mean and standard deviation of mean(z) - mean(other), both [d]."""
-        rows = self._covariance(torch.stack([z, other]), None)
-        row = rows[0] - rows[1]
-        return float(row @ self.weights), float(self._deviation(row[None]))
+    def difference(self, z: Tensor, other: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation of mean(z) - mean(other), [n, d], [d] -> [n], [n]."""
+        rows = self._covariance(z, None) - self._covariance(other[None], None)
+        return rows @ self.weights, self._deviation(rows)
 
     def noise(self, z: Tensor, x: Tensor | None) -> Tensor:
         """The variance of the outcome about its mean, [..., d] (, [..., k]) -> [...]."""

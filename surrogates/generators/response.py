@@ -91,10 +91,10 @@ class Response(Surrogate):
         means = [column.mean(z @ basis) for column, basis in zip(self.columns, self.bases, strict=True)]
         return (self.outcome_units.shift + self.outcome_units.scale * torch.stack(means, -1)).to(theta)
 
-    def difference(self, theta: Tensor, other: Tensor) -> tuple[float, float]:
-        """The first mean outcome at theta less that at another point, both [d]: its mean and standard deviation."""
+    def difference(self, theta: Tensor, other: Tensor) -> tuple[Tensor, Tensor]:
+        """The first mean outcome at theta less that at another point: mean and error, [n, d], [d] -> [n]."""
         self._check_fitted()
-        column, basis, scale = self.columns[0], self.bases[0], float(self.outcome_units.scale[0])
+        column, basis, scale = self.columns[0], self.bases[0], self.outcome_units.scale[0]
         mean, deviation = column.difference(self.units(theta.double()) @ basis, self.units(other.double()) @ basis)
         return scale * mean, scale * deviation
 
