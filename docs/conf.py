@@ -53,7 +53,7 @@ def free_text(app: Sphinx, what: str, name: str, obj: object, options: object, l
         if not example:
             parts = re.split(r"(``.+?``|`[^`]+`)", line)
             parts[0::2] = [re.sub(r"(?<!\\)\|", r"\|", text) for text in parts[0::2]]
-            lines[i] = re.sub(r"(?<=[\w)\]]`)(?=\w)", r"\ ", "".join(parts))
+            lines[i] = re.sub(r"(?<=[\w)\]]`)(?=[\w^])", r"\ ", "".join(parts))
 
 
 def setup(app: Sphinx) -> None:
