@@ -14,7 +14,7 @@ from studies.objective import Objective, evaluate_objective
 from studies.space import Box
 from studies.strategies.local_models import LocalModel, Rows, fit_ladder, search_ball
 from studies.strategies.settings import box_of, check_count, check_objective, start_point
-from studies.strategies.trust_region import LARGEST, SHRINK, SIGNIFICANT, Evidence, Region, judge, reject
+from studies.strategies.trust_region import GROW, LARGEST, SHRINK, SIGNIFICANT, Evidence, Region, judge, reject
 from surrogates.generators.response import Response
 from surrogates.simulator import Cost
 from surrogates.surrogate import Surrogate
@@ -68,7 +68,10 @@ class LocalDescent:
     def __post_init__(self) -> None:
         check_objective(self.objective)
         given = self.surrogate
-        if not (given is None or callable(given) or (isinstance(given, Sequence) and all(map(callable, given)))):
+        makes = (given,) if given is None or callable(given) else given
+        if not isinstance(makes, Sequence) or any(
+            isinstance(make, Surrogate) or not (make is None or callable(make)) for make in makes
+        ):
             raise ArgumentTypeError(
                 f"`surrogate` must be a function that makes one, got {self.surrogate!r}. Pass "
                 "`lambda: ConditionalFlow(2)`, say."
@@ -162,8 +165,7 @@ class LocalDescent:
         region = replace(region, seed=seed)
         rows, new = self._rows(history, began, region)
         if len(rows) < LEAST or len(rows.unit.unique(dim=0)) < 4:
-            decision = f"shrunk: {len(rows)} simulations succeeded"
-            return replace(region, radius=SHRINK * region.radius, decision=decision), None
+            return _seek(region, rows), None
         model = fit_ladder(rows, self.objective, self._surrogates, seed)
         tested = region
         if region.previous is not None and _finished(history, began, region) and _fails(history, began, int(new.sum())):
@@ -281,6 +283,15 @@ def _average(regions: Sequence[Region]) -> Tensor:
 def _finished(history: History, began: int, region: Region) -> bool:
     trials = [trial for trial in history.trials if trial.round >= began]
     return sum(trial.state != "pending" for trial in trials) >= region.size
+
+
+def _seek(region: Region, rows: Rows) -> Region:
+    """Where to go while too few simulations succeeded for a fit: to the best of them, or further afield."""
+    if not len(rows):
+        return replace(region, radius=min(GROW * region.radius, LARGEST), decision="grown: no simulation succeeded")
+    center, radius = tuple(rows.unit[rows.value.argmin()].tolist()), SHRINK * region.radius
+    decision = f"shrunk: {len(rows)} simulations succeeded"
+    return replace(region, center=center, radius=radius, previous=None, decision=decision)
 
 
 def _fails(history: History, began: int, good: int) -> bool:

@@ -130,10 +130,13 @@ def search_ball(mean: Callable[[Tensor], Tensor], center: Tensor, ball: float, s
 
     def evaluate(free: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
         values = torch.tensor(free, dtype=torch.float64, requires_grad=True)
-        value = mean(place(values)[None])[0]
+        value = (mean(place(values)[None])[0] - zero) / unit
         (gradient,) = torch.autograd.grad(value, values)
         return float(value.detach()), gradient.numpy()
 
+    with torch.no_grad():  # tolerances of the search are absolute: its function has zero and unit of its own
+        levels = mean(torch.cat([center[None], starts]))
+    zero, unit = float(levels[0]), float((levels - levels[0]).abs().max()) or 1.0
     best, least = center, torch.inf
     for start in starts:
         offset = (start - center) / ball
