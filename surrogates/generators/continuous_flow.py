@@ -77,7 +77,7 @@ class ContinuousFlow(NeuralSurrogate):
         n_outcomes: Number m of outcomes.
         n_inputs: Number k of observed random inputs.
         hidden: Width of each hidden layer.
-        solver: Solves from time 0 to 1; RK4 in steps of 1/6 by default.
+        solver: Solves from time 0 to 1; RK4 in steps of 1/4 by default.
         precision: Of the normal prior of the weights: a larger one gives a smoother surrogate.
         seed: Of the initial weights.
 
@@ -98,8 +98,8 @@ class ContinuousFlow(NeuralSurrogate):
         n_inputs: int = 0,
         *,
         hidden: Sequence[int] = (32, 32),
-        solver: Solver = Solver("rk4", step=1 / 6, gradient="backprop"),
-        precision: float = 1.0,
+        solver: Solver = Solver("rk4", step=0.25, gradient="backprop"),
+        precision: float = 10.0,
         seed: int = 0,
     ) -> None:
         super().__init__(dim, n_outcomes, n_inputs, precision=precision)
@@ -118,6 +118,6 @@ class ContinuousFlow(NeuralSurrogate):
         theta: Tensor,
         outcome: Tensor,
         x: Tensor | None = None,
-        training: Training = Training(steps=300, lr=1e-2, batch=128),
+        training: Training = Training(steps=200, lr=2e-2, batch=256),
     ) -> FitReport:
         return super().fit(theta, outcome, x, training)

@@ -67,7 +67,7 @@ class ConditionalFlow(NeuralSurrogate):
         transforms: int = 1,
         bins: int = 8,
         hidden: Sequence[int] = (32, 32),
-        precision: float = 5.0,
+        precision: float = 10.0,
         seed: int = 0,
     ) -> None:
         super().__init__(dim, n_outcomes, n_inputs, precision=precision)

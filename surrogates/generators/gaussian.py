@@ -77,7 +77,7 @@ class GaussianNetwork(NeuralSurrogate):
         n_inputs: int = 0,
         *,
         hidden: Sequence[int] = (32, 32),
-        precision: float = 5.0,
+        precision: float = 10.0,
         seed: int = 0,
     ) -> None:
         super().__init__(dim, n_outcomes, n_inputs, precision=precision)

@@ -51,7 +51,7 @@ class MixtureDensityNetwork(NeuralSurrogate):
         *,
         components: int = 5,
         hidden: Sequence[int] = (32, 32),
-        precision: float = 5.0,
+        precision: float = 10.0,
         seed: int = 0,
     ) -> None:
         super().__init__(dim, n_outcomes, n_inputs, precision=precision)
