@@ -14,6 +14,7 @@ __all__ = ["Evidence", "Region", "judge", "reject"]
 LARGEST = 0.5  # half-width, in units of the box: all of it
 GROW, SHRINK, OVERSHOT, REJECTED = 1.5, 0.7, 0.6, 0.5
 SIGNIFICANT = 2.0  # standard errors
+BOUNDARY = 0.8  # of the longest step: further ones ended at the boundary
 REACH = 2.5  # rows up to so many half-widths from the centre are fitted
 
 
@@ -140,12 +141,15 @@ def judge(region: Region, evidence: Evidence) -> Region:
     if evidence.surprise > SIGNIFICANT * evidence.surprise_error:
         return replace(region, radius=OVERSHOT * region.radius, blind=0, decision="shrunk: worse than predicted")
     if evidence.trend < SIGNIFICANT and evidence.change >= -SIGNIFICANT * evidence.change_error:
-        grown = min(GROW * region.radius, LARGEST) if region.blind else region.radius
-        return replace(
-            region, radius=grown, size=2 * size, blind=region.blind + 1, decision="more samples: nothing seen"
-        )
+        blind, at_boundary = region.blind + 1, region.step > BOUNDARY
+        if at_boundary or region.blind:
+            grown = min(GROW * region.radius, LARGEST)
+            size = size if at_boundary else 2 * size
+            return replace(region, radius=grown, size=size, blind=blind, decision="grown: nothing seen")
+        return replace(region, size=2 * size, blind=blind, decision="more samples: nothing seen")
     size = floor if evidence.trend > 2 * SIGNIFICANT else size
-    if region.step > 0.8:
+    gained = region.gain + evidence.surprise < -SIGNIFICANT * evidence.surprise_error
+    if region.step > BOUNDARY and gained:
         grown = min(GROW * region.radius, LARGEST)
-        return replace(region, radius=grown, size=size, blind=0, decision="grown: boundary reached as predicted")
+        return replace(region, radius=grown, size=size, blind=0, decision="grown: the boundary reached, and a gain measured")
     return replace(region, size=size, blind=0, decision="kept")
