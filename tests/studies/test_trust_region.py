@@ -34,8 +34,9 @@ def test_where_nothing_is_seen_it_asks_for_more_and_never_shrinks():
     region, unseen = REGION, Evidence(change=0.0, change_error=1.0, trend=0.0, surprise=0.0, surprise_error=1.0)
     for rounds in range(1, 8):
         judged = judge(region, unseen)
-        assert judged.size > region.size and judged.radius >= region.radius and judged.blind == rounds
-        assert judged.decision == "more samples: nothing seen"
+        assert judged.size >= region.size and judged.radius >= region.radius and judged.blind == rounds
+        assert judged.size > region.size or judged.radius > region.radius
+        assert judged.decision.endswith("nothing seen")
         region = judged
     assert region.radius == LARGEST
     assert judge(region, GOOD).blind == 0
