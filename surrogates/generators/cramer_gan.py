@@ -108,7 +108,7 @@ class CramerGAN(NeuralSurrogate):
         if training.optimizer == "lbfgs" or training.holdout or training.patience:
             raise ArgumentError("`training` of a GAN must have `optimizer` 'adam', no `holdout` and no `patience`.")
         start = time.perf_counter()
-        context, target = self._learn_units(theta, outcome, x)
+        context, target = self._learn_units(*self._check_data(theta, outcome, x))
         makers, critics = list(self.generator.parameters()), list(self.critic.parameters())
         lr = 8e-4 if training.lr is None else training.lr
         make = torch.optim.Adam(makers, lr=lr, betas=_BETAS, foreach=True)

@@ -102,8 +102,9 @@ class NeuralSurrogate(Surrogate):
     def fit(
         self, theta: Tensor, outcome: Tensor, x: Tensor | None = None, training: Training = Training()
     ) -> FitReport:
+        theta, outcome, x = self._check_data(theta, outcome, x)
+        held, kept = hold_out(theta, training)
         context, target = self._learn_units(theta, outcome, x)
-        held, kept = hold_out(context[:, : self.dim], training)
         learnt, goal = (context, target) if kept is None else (context[kept], target[kept])
 
         matrices = [weight for weight in self.parameters() if weight.ndim > 1]
@@ -131,8 +132,7 @@ class NeuralSurrogate(Surrogate):
         return next(self.parameters())
 
     def _learn_units(self, theta: Tensor, outcome: Tensor, x: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Checks data and learns the units from them; returns (theta, x) [n, d + k] and outcomes [n, m] in these."""
-        theta, outcome, x = self._check_data(theta, outcome, x)
+        """Learns the units from data; returns (theta, x), shape [n, d + k], and outcomes, shape [n, m], in these."""
         condition = theta if x is None else torch.cat([theta, x], dim=-1)
         self.units.learn(condition)
         self.outcome_units.learn(outcome)

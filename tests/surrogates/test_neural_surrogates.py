@@ -132,9 +132,11 @@ def test_held_out_parameters_stop_the_fit_early(kind):
 def test_one_theta_has_nothing_to_hold_out(kind):
     theta, outcome, _ = data()
     theta = theta[:1].expand(100, 2)
+    surrogate = kind(2)
     with pytest.raises(ArgumentError, match=r"1 distinct theta.*holdout=0"):
-        kind(2).fit(theta, outcome, training=Training(steps=5, holdout=0.2))
-    assert kind(2).fit(theta, outcome, training=QUICK).steps == 20
+        surrogate.fit(theta, outcome, training=Training(steps=5, holdout=0.2))
+    assert bool((surrogate.units.shift == 0).all())  # nothing was learnt
+    assert surrogate.fit(theta, outcome, training=QUICK).steps == 20
 
 
 @given(n=st.integers(2, 30), repeats=st.integers(1, 5), share=st.floats(0.1, 0.9), seed=st.integers(0, 99))
