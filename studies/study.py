@@ -16,13 +16,14 @@ from studies.errors import ConflictError, StudyError
 from studies.evaluate import Job, Workers, as_results, readable
 from studies.history import History
 from studies.ledger import Ledger
+from studies.objective import Objective
 from studies.progress import Progress
 from studies.randomness import isolated, key_generator, key_seed
 from studies.record import check_resumed, make_record, strategy_repr
 from studies.space import Space
 from studies.storage.base import Result, RoundRecord, Storage, conforming
 from studies.storage.resolve import open_storage
-from studies.strategies.base import Optimiser, Strategy, checked, round_size
+from studies.strategies.base import Optimiser, Strategy, Versatile, checked, round_size
 from surrogates.simulator import InputSimulator, Simulator, as_inputs, as_outcome
 
 __all__ = ["Round", "Study"]
@@ -244,17 +245,26 @@ class Study:
             raise _all_failed(failures)
         return history
 
-    def recommend(self) -> Tensor:
+    def recommend(self, objective: Objective | None = None) -> Tensor:
         """The strategy's answer so far, shape [d].
 
+        Args:
+            objective: Another objective than the one that was minimised, for strategies that can answer for it from the
+                same trials, such as `LocalDescent`: nothing is simulated.
+
         Raises:
-            StudyError: The strategy has none: it learns or covers, it does not optimise.
+            StudyError: The strategy has none: it learns or covers, it does not optimise; or it has none for another
+                objective.
         """
         if not isinstance(self.strategy, Optimiser):
             raise StudyError(f"{self.strategy!r} does not optimise: it has no `recommend`. Use `history` instead.")
         history = self.history
         with isolated(key_generator(self.seed, history.n_rounds, "recommend")):
-            return self.strategy.recommend(history)
+            if objective is None:
+                return self.strategy.recommend(history)
+            if not isinstance(self.strategy, Versatile):
+                raise StudyError(f"{self.strategy!r} answers for its own objective only. Use LocalDescent for others.")
+            return self.strategy.answer(history, objective)
 
     def _jobs(self, round: RoundRecord, left: Sequence[int], vectorized: bool) -> list[Job]:
         seed = functools.partial(key_seed, self.seed, round.number, "simulate")

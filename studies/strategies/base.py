@@ -1,6 +1,7 @@
 """The strategy protocol: a pure function from a history to the next round's proposal."""
 
 import json
+from collections.abc import Callable
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -10,7 +11,7 @@ from studies.errors import StudyError
 from studies.history import History, Proposal
 from studies.space import Space
 
-__all__ = ["Batched", "Optimiser", "Strategy", "checked", "round_size"]
+__all__ = ["Batched", "Optimiser", "Strategy", "Versatile", "checked", "round_size"]
 
 
 class Strategy(Protocol):
@@ -41,6 +42,15 @@ class Optimiser(Strategy, Protocol):
 
     def recommend(self, history: History) -> Tensor:
         """The best parameters by the strategy's own model, not the luckiest draw, shape [d]."""
+        ...
+
+
+@runtime_checkable
+class Versatile(Optimiser, Protocol):
+    """An optimiser that also answers for another objective of the same outcomes."""
+
+    def answer(self, history: History, objective: Callable[..., Tensor]) -> Tensor:
+        """The best parameters for an objective that the study did not minimise, from its trials alone, shape [d]."""
         ...
 
 

@@ -12,10 +12,10 @@ from diffsim.errors import ArgumentError, ArgumentTypeError
 from studies.history import History, Proposal
 from studies.objective import Objective, evaluate_objective
 from studies.space import Box
+from studies.strategies.local_evidence import difference, evidence_of
 from studies.strategies.local_models import LocalModel, Rows, fit_ladder, search_ball
 from studies.strategies.settings import box_of, check_count, check_objective, start_point
-from studies.strategies.trust_region import GROW, LARGEST, SHRINK, SIGNIFICANT, Evidence, Region, judge, reject
-from surrogates.generators.response import Response
+from studies.strategies.trust_region import GROW, LARGEST, SHRINK, SIGNIFICANT, Region, judge, reject
 from surrogates.simulator import Cost
 from surrogates.surrogate import Surrogate
 
@@ -101,24 +101,17 @@ class LocalDescent:
             return self._next(history, *last)[0].size
         return max(last[1].size - _asked(history, last[0]), 1)
 
-    def recommend(self, history: History, objective: Objective | None = None) -> Tensor:
-        """The mean of the descent's last points, shape [d].
-
-        Args:
-            history: All trials so far.
-            objective: Another objective than the one that the study minimised: it is answered from the same trials, by
-                the surrogates of the outcome, within the part of the box that was simulated.
-        """
+    def recommend(self, history: History) -> Tensor:
+        """The mean of the descent's last points, shape [d]."""
         box = box_of(history.space, self)
-        if objective is not None:
-            return self._answer(history, objective)
         last = self._last(history)
         if last is None:
             return start_point(box, self.start)
-        regions = [region for _, region in Region.all(history, "local")]
+        regions, model = [region for _, region in Region.all(history, "local")], None
         if len(history) >= LEAST:
-            regions.append(self._next(history, *last)[0])
-        return _from_unit(box, _average(regions))
+            region, model = self._next(history, *last)
+            regions.append(region)
+        return _from_unit(box, _best(regions, model))
 
     @property
     def _surrogates(self) -> Sequence[Callable[[], Surrogate]]:
@@ -171,9 +164,9 @@ class LocalDescent:
         if region.previous is not None and _finished(history, began, region) and _fails(history, began, int(new.sum())):
             tested = reject(region, f"only {int(new.sum())} simulations succeeded")
         elif region.previous is not None and int(new.sum()) >= 4 and int((~new).sum()) >= LEAST:
-            tested = judge(region, _evidence(model.response, rows, new, region))
+            tested = judge(region, evidence_of(model.response, rows, new, region))
         if tested.blind >= PATIENCE and tested.radius >= LARGEST:
-            return self._restart(box, tested), model
+            return self._restart(box, tested, model), model
         return self._step(box, tested, region, rows, model), model
 
     def _step(self, box: Box, tested: Region, before: Region, rows: Rows, model: LocalModel) -> Region:
@@ -182,7 +175,7 @@ class LocalDescent:
         best = rows.unit[means.argsort()[:3]]
         center = tested.middle
         target = search_ball(model.mean, center, tested.ball, torch.cat([center[None], best]))
-        gain, error = _difference(model.response, target, center)
+        gain, error = difference(model.response, target, center)
         step = float((target - center).norm()) / tested.ball
         clear = float(means.std()) > SIGNIFICANT * error
         resolved = tested.decision == "kept" and step < 0.5 and clear
@@ -206,11 +199,14 @@ class LocalDescent:
             scores=model.scores,
         )
 
-    def _restart(self, box: Box, region: Region) -> Region:
+    def _restart(self, box: Box, region: Region, model: LocalModel) -> Region:
         generator = torch.Generator().manual_seed(region.seed)
         center = torch.rand(box.dim, dtype=torch.float64, generator=generator)
         fresh = Region(tuple(center.tolist()), self._radius(box), self._size(box) * region.repeats, region.repeats, 0)
-        return replace(fresh, seed=region.seed, descent=region.descent + 1, decision="restarted: a plateau")
+        best = _best([region], model)
+        value = float(model.response.mean(best[None]))
+        fresh = replace(fresh, best=tuple(best.tolist()), best_value=value, decision="restarted: a plateau")
+        return replace(fresh, seed=region.seed, descent=region.descent + 1)
 
     def _rows(self, history: History, began: int, region: Region) -> tuple[Rows, Tensor]:
         """The good rows near a region, and which of them are of its own round."""
@@ -221,15 +217,20 @@ class LocalDescent:
         which = value.isfinite() & region.near(unit)
         return Rows(unit, history.outcome, history.x, value).take(which), (history.round >= began)[which]
 
-    def _answer(self, history: History, objective: Objective) -> Tensor:
-        other = replace(self, objective=objective)
-        box = cast(Box, history.space)
-        value = evaluate_objective(objective, history)
+    def answer(self, history: History, objective: Objective) -> Tensor:
+        """The best parameters for another objective, from the trials so far, shape [d].
+
+        Surrogates of the outcome are fitted to all trials and searched within the part of the box that was simulated.
+
+        Raises:
+            ArgumentError: There are too few trials.
+        """
+        box, value = box_of(history.space, self), evaluate_objective(objective, history)
         good = value.isfinite()
         if int(good.sum()) < LEAST:
             raise ArgumentError(f"`history` must hold at least {LEAST} trials with a finite objective. Simulate more.")
         rows = Rows(_to_unit(box, history.theta), history.outcome, history.x, value).take(good)
-        model = fit_ladder(rows, objective, other._surrogates, 0)
+        model = fit_ladder(rows, objective, self._surrogates, 0)
         with torch.no_grad():
             best = rows.unit[model.mean(rows.unit).argsort()[:5]]
         low, high = rows.unit.amin(0), rows.unit.amax(0)
@@ -237,34 +238,13 @@ class LocalDescent:
         return _from_unit(box, found.clamp(low, high))
 
 
-def _difference(response: Response, unit: Tensor, other: Tensor) -> tuple[float, float]:
-    mean, error = response.difference(unit[None], other)
-    return float(mean), float(error)
-
-
-def _evidence(response: Response, rows: Rows, new: Tensor, region: Region) -> Evidence:
-    """What the rows of the last round say of the model without them, and of the step to their centre."""
-    assert region.previous is not None
-    before = torch.tensor(region.previous, dtype=torch.float64)
-    old, fresh = rows.take(~new), rows.take(new)
-    response.condition(old.unit, old.value[:, None], old.x, region.seed)
-    predicted = response(fresh.unit, fresh.x)
-    mean, weight = predicted.mean[:, 0], 1 / predicted.variance[:, 0]
-    trend_of = response.mean(fresh.unit)[:, 0]
-    _, step_error = _difference(response, region.middle, before)
-    total = weight.sum()
-    surprise = float((weight * (fresh.value - mean)).sum() / total)
-    # Outcomes without what the inputs explain, against the predicted mean: a slope of one is a perfect model.
-    left = fresh.value - (mean - trend_of)
-    left, trend_of = left - (weight * left).sum() / total, trend_of - (weight * trend_of).sum() / total
-    size = (weight * trend_of.square()).sum().clamp_min(1e-300)
-    slope = (weight * trend_of * left).sum() / size
-    variance = (weight * (left - slope * trend_of).square()).sum() / len(fresh)
-    trend = float(slope / (variance / size).sqrt().clamp_min(1e-300))
-    error = math.sqrt(float(variance / total) + step_error**2)
-    response.condition(rows.unit, rows.value[:, None], rows.x, region.seed)
-    change, change_error = _difference(response, region.middle, before)
-    return Evidence(change, change_error, trend, surprise, error)
+def _best(regions: Sequence[Region], model: LocalModel | None) -> Tensor:
+    """The descent's answer, or that of an earlier descent where it was better, shape [d]."""
+    last, answer = regions[-1], _average(regions)
+    if last.best is None or last.best_value is None:
+        return answer
+    better = model is not None and float(model.response.mean(answer[None])) < last.best_value
+    return answer if better else torch.tensor(last.best, dtype=torch.float64)
 
 
 def _average(regions: Sequence[Region]) -> Tensor:

@@ -38,6 +38,8 @@ class Region:
         decision: What was decided, and why.
         rung: The surrogate that led here.
         scores: Held-out mean squared error of each surrogate, as a share of the variance.
+        best: The answer of the descents before this one.
+        best_value: Its mean objective.
     """
 
     center: tuple[float, ...]
@@ -55,6 +57,8 @@ class Region:
     decision: str = "start"
     rung: str = ""
     scores: Mapping[str, float] | None = None
+    best: tuple[float, ...] | None = None
+    best_value: float | None = None
 
     @property
     def note(self) -> dict[str, Any]:
@@ -71,7 +75,8 @@ class Region:
         """A region from its note."""
         values = dict(note)
         values["center"] = tuple(values["center"])
-        values["previous"] = None if values["previous"] is None else tuple(values["previous"])
+        for name in ("previous", "best"):
+            values[name] = None if values[name] is None else tuple(values[name])
         return cls(**values)
 
     @property
@@ -151,5 +156,6 @@ def judge(region: Region, evidence: Evidence) -> Region:
     gained = region.gain + evidence.surprise < -SIGNIFICANT * evidence.surprise_error
     if region.step > BOUNDARY and gained:
         grown = min(GROW * region.radius, LARGEST)
-        return replace(region, radius=grown, size=size, blind=0, decision="grown: the boundary reached, and a gain measured")
+        decision = "grown: the boundary reached, and a gain measured"
+        return replace(region, radius=grown, size=size, blind=0, decision=decision)
     return replace(region, size=size, blind=0, decision="kept")

@@ -264,17 +264,17 @@ def test_another_objective_is_answered_with_no_new_simulation():
     first, second = torch.tensor([0.5, 0.2]).double(), torch.tensor([0.2, 0.5]).double()
     strategy = LocalDescent(objective=lambda y: (y - first).square().sum(-1), start=(-0.2, 0.6))
     study = run(pair, strategy, 140)
-    answer = strategy.recommend(study.history, lambda y: (y - second).square().sum(-1))
+    answer = strategy.answer(study.history, lambda y: (y - second).square().sum(-1))
     assert float((study.recommend() - first).norm()) < 0.15 and float((answer - second).norm()) < 0.15
     assert float((answer - first).norm()) > 0.25
-    far = strategy.recommend(study.history, lambda y: (y - 9).square().sum(-1))
+    far = strategy.answer(study.history, lambda y: (y - 9).square().sum(-1))
     theta = study.history.theta
     assert bool(((far >= theta.amin(0) - 1e-9) & (far <= theta.amax(0) + 1e-9)).all())  # within what was simulated
     network = replace(strategy, surrogate=lambda: LinearResponse(2, 2))
-    again = network.recommend(study.history, lambda y: (y - second).square().sum(-1))
+    again = network.answer(study.history, lambda y: (y - second).square().sum(-1))
     assert float((again - second).norm()) < 0.15
     with pytest.raises(ArgumentError, match="at least 8 trials"):
-        strategy.recommend(History(cube(2)), lambda y: y.sum(-1))
+        strategy.answer(History(cube(2)), lambda y: y.sum(-1))
 
 
 def test_the_answer_before_any_trial_is_the_start():
@@ -378,7 +378,7 @@ def test_observed_inputs_are_used():
     study = run(Shifted(), strategy, 120)
     assert float(bowl(study.recommend())) < 0.3
     assert "LinearResponse" in regions(study.history)[-1].scores
-    other = strategy.recommend(study.history, lambda y, x: (y - x)[:, 0])
+    other = strategy.answer(study.history, lambda y, x: (y - x)[:, 0])
     assert float(bowl(other)) < 0.6
 
 
