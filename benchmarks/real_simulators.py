@@ -5,6 +5,7 @@ Each study is a line of results/real_simulators.jsonl; what is there is not run 
 
 import argparse
 import json
+import subprocess
 import time
 from collections import defaultdict
 from pathlib import Path
@@ -40,7 +41,8 @@ def measure(problem: str, strategy: str, seed: int) -> dict:
         seconds += time.process_time() - clock
         values.append(float(exact(theta)))
     record = {"problem": problem, "strategy": strategy, "seed": seed, "values": values}
-    return record | {"theta": theta.tolist(), "seconds": seconds}
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
+    return record | {"theta": theta.tolist(), "seconds": seconds, "commit": commit}
 
 
 def table(records: list[dict]) -> str:
@@ -52,19 +54,21 @@ def table(records: list[dict]) -> str:
         "",
         f"Default settings, from the middle of the box, single simulations. Goal for the reactor: {GOAL} by 200.",
         "",
-        f"| simulator | strategy | seeds | {' | '.join(f'median at {n} (range)' for n in TRIALS)} | CPU s a study |",
-        "|---|---|---|" + "---|" * (len(TRIALS) + 1),
+        f"| simulator | strategy | seeds | {' | '.join(f'median at {n} (range)' for n in TRIALS)} | CPU s | commit |",
+        "|---|---|---|" + "---|" * (len(TRIALS) + 2),
     ]
     for problem, (example, simulator) in SIMULATORS.items():
         start = measured(simulator, example.objective, n=200, seed=10_000)(example.BOX.bounds.mean(0))
-        lines.append(f"| {problem} | the start | | {' | '.join([f'{start:.2f}'] * len(TRIALS))} | |")
+        lines.append(f"| {problem} | the start | | {' | '.join([f'{start:.2f}'] * len(TRIALS))} | | |")
         for strategy in STRATEGIES:
             found = values[problem, strategy]
             if found:
                 scores = torch.tensor([record["values"] for record in found], dtype=torch.float64)
                 cells = [f"{column.median():.2f} ({column.min():.2f} to {column.max():.2f})" for column in scores.T]
                 seconds = torch.tensor([record["seconds"] for record in found]).median()
-                lines.append(f"| {problem} | {strategy} | {len(found)} | {' | '.join(cells)} | {seconds:.0f} |")
+                commits = ", ".join(sorted({record["commit"] for record in found}))
+                values_of = " | ".join(cells)
+                lines.append(f"| {problem} | {strategy} | {len(found)} | {values_of} | {seconds:.1f} | {commits} |")
     return "\n".join(lines) + "\n"
 
 
