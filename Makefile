@@ -27,7 +27,7 @@ docs: $(VENV)/.installed-docs  ## build the documentation into docs/_build/html
 	@echo "docs/_build/html/index.html"
 
 bench: $(VENV)/.installed-dev  ## run the benchmarks (long); the tables go to benchmarks/results
-	set -e; for name in active_learning active_learning_bound hnn; do echo "== $$name"; OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.$$name $(ARGS); done
+	set -e; for name in active_learning active_learning_bound hnn surrogate_gradients black_box; do echo "== $$name"; OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.$$name $(ARGS); done
 
 clean:  ## remove the environment and everything that was built
 	rm -rf $(VENV) build dist docs/_build docs/api *.egg-info .pytest_cache .ruff_cache .hypothesis
@@ -45,7 +45,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/python
 	@touch $@
 
 $(VENV)/.installed-dev: pyproject.toml constraints.txt | $(BIN)/python
-	$(INSTALL) --editable '.[dev,mujoco,cantera,dask,cma]'
+	$(INSTALL) --editable '.[dev,mujoco,cantera,boston,dask,cma]'
 	@touch $@
 
 $(VENV)/.installed-docs: pyproject.toml constraints.txt | $(BIN)/python
