@@ -92,7 +92,8 @@ def fit_ladder(
         with torch.no_grad():
             values = _flat(objective, rows.outcome.shape[1:])
             predicted = surrogate.expectation(values, judge.unit, judge.x, N_INPUTS, generator)
-        errors[name] = (predicted - judge.value).square() / spread
+        # An objective may have no value at outcomes that a surrogate draws: such a rung is out.
+        errors[name] = ((predicted - judge.value).square() / spread).nan_to_num(nan=torch.inf)
     for response in responses.values():
         response.condition(rows.unit, rows.value[:, None], rows.x, seed)
     name = _best(errors)
