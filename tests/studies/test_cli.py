@@ -1,5 +1,6 @@
 """The command line, and the cost of importing the package."""
 
+import functools
 import os
 import signal
 import subprocess
@@ -116,9 +117,10 @@ def test_a_script_that_fails_shows_its_own_frames(folder):
 
 
 def test_an_interrupted_script_says_how_to_go_on(folder):
-    process = subprocess.Popen(
-        [*COMMAND, "run", "script.py", "0.2"], env=ENVIRONMENT, cwd=folder, stderr=subprocess.PIPE, text=True
-    )
+    # A test run in the background of a shell ignores the signal, and would hand that down.
+    heed = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    call = [*COMMAND, "run", "script.py", "0.2"]
+    process = subprocess.Popen(call, env=ENVIRONMENT, cwd=folder, stderr=subprocess.PIPE, text=True, preexec_fn=heed)
     while "trials" not in process.stderr.readline():
         time.sleep(0.01)
     process.stderr.readline()

@@ -38,7 +38,7 @@ class Broken(Tilted):
     def __init__(self, way):
         self.way, self.calls = way, 0
 
-    def inputs(self, n, generator):
+    def inputs(self, n, generator):  # pyright: ignore[reportIncompatibleMethodOverride] - it breaks the rules
         self.calls += 1
         x = super().inputs(n, generator)
         if self.calls > 1:

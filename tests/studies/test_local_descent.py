@@ -191,7 +191,7 @@ def test_samples_of_a_round_lie_in_its_region():
         unit = (study.history.theta[study.history.round == number] - low) / (high - low)
         assert bool(((unit - region.middle).abs() <= region.radius + 1e-12).all())
         assert bool(study.space.contains(study.history.theta).all())
-    assert len(unit.unique(dim=0)) == len(unit)  # one simulation a theta
+        assert len(unit.unique(dim=0)) == len(unit)  # one simulation a theta
 
 
 def test_a_setup_cost_asks_for_repetitions():

@@ -112,8 +112,8 @@ def test_stated_errors_are_calibrated(kind, truth, doubt):
 def test_difference_is_that_of_means_and_its_error_the_spread_over_replications(kind):
     at, other = torch.tensor([[0.5, 0.5, -0.5], [0.0, 0.2, 0.9]]).double(), torch.tensor([-0.4, 0.6, 0.1]).double()
     found, stated = [], []
-    for seed in range(20):
-        response = fitted(kind, linear, n=60, seed=seed)
+    responses = [fitted(kind, linear, n=60, seed=seed) for seed in range(20)]
+    for response in responses:
         change, error = response.difference(at, other)
         means = response.mean(torch.cat([at, other[None]]))[:, 0]
         torch.testing.assert_close(change, means[:2] - means[2])
@@ -121,7 +121,7 @@ def test_difference_is_that_of_means_and_its_error_the_spread_over_replications(
         stated.append(error)
     ratio = torch.stack(found).std(0) / torch.stack(stated).mean(0)
     assert bool(((ratio > 0.6) & (ratio < 1.6)).all())
-    nothing = response.difference(other[None], other)
+    nothing = responses[-1].difference(other[None], other)
     assert float(nothing[0].abs()) < 1e-9 and float(nothing[1].abs()) < 1e-6
 
 
