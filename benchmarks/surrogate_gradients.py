@@ -4,7 +4,9 @@ Run from the root of the repository: `OMP_NUM_THREADS=1 python -m benchmarks.sur
 """
 
 import argparse
+import shlex
 import statistics
+import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,7 +15,7 @@ import torch
 from torch import Tensor
 
 from surrogates import ConditionalFlow, ContinuousFlow, CramerGAN, GaussianNetwork, MixtureDensityNetwork, Surrogate
-from surrogates.generators.response import LinearResponse, QuadraticResponse
+from surrogates.generators.response import LinearResponse, ProcessResponse, QuadraticResponse, Response
 from surrogates.problems import Hump2
 
 __all__ = ["main"]
@@ -31,6 +33,7 @@ KINDS: dict[str, Callable[..., Surrogate]] = {
     "Gaussian network": GaussianNetwork,
     "linear response of R": LinearResponse,
     "quadratic response of R": QuadraticResponse,
+    "process response of R": ProcessResponse,
 }
 
 
@@ -39,8 +42,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.surrogate_gradients", description=__doc__)
     parser.add_argument("--seeds", default=3, type=int, help="data sets for each centre")
     parser.add_argument("--kinds", default=list(KINDS), nargs="+", choices=list(KINDS))
+    parser.add_argument("--designs", default=list(DESIGNS), nargs="+", choices=list(DESIGNS))
     parser.add_argument("--out", default=Path("benchmarks/results/surrogate_gradients.md"), type=Path)
-    options = parser.parse_args(arguments)
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    options = parser.parse_args(given)
     torch.set_num_threads(1)
     lines = [
         "# Gradients from surrogates",
@@ -50,15 +55,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
         f"(CPU seconds of a fit), over {options.seeds} data sets for each of the {len(CENTRES)} points. *with x*: the "
         "simulator's random inputs are inputs of the surrogate too, and the expectation is over fresh ones.",
         "",
-        "`OMP_NUM_THREADS=1 python -m benchmarks.surrogate_gradients`",
+        f"`{shlex.join(['python', '-m', 'benchmarks.surrogate_gradients', *given])}`, with OMP_NUM_THREADS=1",
         "",
-        f"| surrogate | {' | '.join(DESIGNS)} |",
-        "|---|" + "---|" * len(DESIGNS),
+        f"| surrogate | {' | '.join(options.designs)} |",
+        "|---|" + "---|" * len(options.designs),
     ]
     print(*lines[-2:], sep="\n")
     for name in options.kinds:
         for with_x in (False, True):
-            cells = [measure(KINDS[name], design, with_x, options.seeds) for design in DESIGNS.values()]
+            cells = [measure(KINDS[name], DESIGNS[design], with_x, options.seeds) for design in options.designs]
             lines.append(f"| {name}{', with x' if with_x else ''} | {' | '.join(cells)} |")
             print(lines[-1], flush=True)
     options.out.write_text("\n".join(lines) + "\n", encoding="utf-8")
@@ -88,7 +93,7 @@ def estimate(
     x = PROBLEM.inputs(len(theta), generator)
     outcome = PROBLEM(theta, x, generator)
     surrogate = kind(2, 1, 2 if with_x else 0)
-    responds = kind in (LinearResponse, QuadraticResponse)  # to theta, by the objective itself
+    responds = isinstance(surrogate, Response)  # to theta, by the objective itself
 
     def objective(y: Tensor, inputs: Tensor | None = None) -> Tensor:
         return y[..., 0] if responds else PROBLEM.objective(y, inputs)
