@@ -11,7 +11,9 @@ if TYPE_CHECKING:
     from studies.history import History, Proposal, Trial
     from studies.objective import evaluate_objective
     from studies.randomness import isolated
-    from studies.space import Box, Pool, Space
+    from studies.spaces.base import Space
+    from studies.spaces.box import Box
+    from studies.spaces.pool import Pool
     from studies.storage.base import Storage
     from studies.storage.memory import MemoryStorage
     from studies.storage.sqlite import SQLiteStorage
@@ -75,7 +77,9 @@ _MODULES = {
     "studies.history": ("History", "Proposal", "Trial"),
     "studies.objective": ("evaluate_objective",),
     "studies.randomness": ("isolated",),
-    "studies.space": ("Box", "Pool", "Space"),
+    "studies.spaces.base": ("Space",),
+    "studies.spaces.box": ("Box",),
+    "studies.spaces.pool": ("Pool",),
     "studies.storage.base": ("Storage",),
     "studies.storage.memory": ("MemoryStorage",),
     "studies.storage.sqlite": ("SQLiteStorage",),

@@ -15,7 +15,7 @@ from studies.errors import StudyError
 from studies.evaluate import Job, run_job
 from studies.history import History
 from studies.objective import Objective, apply_objective
-from studies.space import Space
+from studies.spaces.base import Space
 from studies.strategies.base import Optimiser, Strategy
 from studies.study import Study
 from surrogates.simulator import InputSimulator, Simulator

@@ -12,7 +12,8 @@ from diffsim.errors import ContractError
 from studies.errors import ConflictError, StorageError, StudyError
 from studies.history import History, Proposal
 from studies.randomness import isolated
-from studies.space import Box, Space
+from studies.spaces.base import Space
+from studies.spaces.box import Box
 from studies.storage.base import Result, RoundRecord, Storage, StudyRecord
 from studies.strategies.base import Optimiser, Strategy, checked
 

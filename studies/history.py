@@ -12,7 +12,7 @@ from torch import Tensor
 from diffsim.data.trajectory import Trajectory
 from diffsim.errors import ArgumentError
 from studies.columns import Columns, join
-from studies.space import Space
+from studies.spaces.base import Space
 
 if TYPE_CHECKING:
     import xarray

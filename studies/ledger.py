@@ -8,7 +8,7 @@ import torch
 
 from studies.columns import Columns, merged
 from studies.history import History, Trial
-from studies.space import Space
+from studies.spaces.base import Space
 from studies.storage.base import Result, RoundRecord, Storage, conforming
 
 __all__ = ["Ledger"]

@@ -28,7 +28,7 @@ def evaluate_objective(objective: Objective | None, history: History) -> Tensor:
         ArgumentTypeError: It is no tensor, or does not take the arguments that it is called with.
 
     Example:
-        >>> from studies.space import Box
+        >>> from studies.spaces.box import Box
         >>> theta = torch.tensor([[0.0], [1.0]])
         >>> history = History.from_tensors(Box({"a": (0, 1)}), theta, torch.tensor([[1.0, 2.0], [3.0, torch.nan]]))
         >>> evaluate_objective(lambda y: y.sum(-1), history)

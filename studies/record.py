@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 
 from studies.errors import StudyError
-from studies.space import Space
+from studies.spaces.base import Space
 from studies.storage.base import StudyRecord
 from studies.strategies.base import Strategy
 

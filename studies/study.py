@@ -20,7 +20,7 @@ from studies.objective import Objective
 from studies.progress import Progress
 from studies.randomness import isolated, key_generator, key_seed
 from studies.record import check_resumed, make_record, strategy_repr
-from studies.space import Space
+from studies.spaces.base import Space
 from studies.storage.base import Result, RoundRecord, Storage, conforming
 from studies.storage.resolve import open_storage
 from studies.strategies.base import Optimiser, Strategy, Versatile, checked, round_size
@@ -65,7 +65,7 @@ class Study:
         StudyError: The storage holds a study of this name with another space or seed.
 
     Example:
-        >>> from studies.space import Box
+        >>> from studies.spaces.box import Box
         >>> from studies.strategies.sobol import Sobol
         >>> study = Study(Box({"q": (-2, 2)}), Sobol())
         >>> history = study.run(lambda theta, generator: theta.square(), trials=8)

@@ -8,7 +8,8 @@ from torch import Tensor
 from diffsim.errors import ArgumentError, ArgumentTypeError
 from studies.acquisitions.linear_gaussian import ExpectedErrorReduction, ResponseInformation
 from studies.history import History
-from studies.space import Box, Pool
+from studies.spaces.box import Box
+from studies.spaces.pool import Pool
 from surrogates.rollout_model import RolloutModel
 
 __all__ = ["ErrorReduction", "disagreement"]

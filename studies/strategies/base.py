@@ -9,7 +9,7 @@ from torch import Tensor
 
 from studies.errors import StudyError
 from studies.history import History, Proposal
-from studies.space import Space
+from studies.spaces.base import Space
 
 __all__ = ["Batched", "Optimiser", "Strategy", "Versatile", "checked", "round_size"]
 

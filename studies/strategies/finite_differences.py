@@ -10,7 +10,7 @@ from torch import Tensor
 
 from studies.history import History, Proposal
 from studies.objective import Objective
-from studies.space import Space
+from studies.spaces.base import Space
 from studies.strategies.plan import Plan
 from studies.strategies.settings import box_of, check_count, check_objective, start_point, widths_of
 

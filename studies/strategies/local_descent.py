@@ -11,7 +11,7 @@ from torch import Tensor
 from diffsim.errors import ArgumentError, ArgumentTypeError
 from studies.history import History, Proposal
 from studies.objective import Objective, evaluate_objective
-from studies.space import Box
+from studies.spaces.box import Box
 from studies.strategies.local_evidence import difference, evidence_of
 from studies.strategies.local_models import LocalModel, Rows, fit_ladder, search_ball
 from studies.strategies.settings import box_of, check_count, check_objective, start_point

@@ -14,7 +14,7 @@ from torch import Tensor
 from studies.history import History
 from studies.objective import Objective, evaluate_objective
 from studies.randomness import isolated
-from studies.space import Space
+from studies.spaces.base import Space
 from surrogates.gaussian_process import gaussian_process
 
 __all__ = ["Means", "fit_means", "mean_objectives", "modelling"]

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from diffsim.errors import ArgumentError
 from studies.history import History, Proposal
-from studies.space import Box, Pool
+from studies.spaces.box import Box
+from studies.spaces.pool import Pool
 from studies.strategies.base import Strategy
 from studies.strategies.random import Random
 from studies.strategies.sobol import Sobol

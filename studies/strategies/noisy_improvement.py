@@ -15,7 +15,7 @@ from torch import Tensor
 
 from studies.history import History, Proposal, Trial
 from studies.objective import Objective
-from studies.space import Box
+from studies.spaces.box import Box
 from studies.strategies.means import Means, fit_means, mean_objectives, modelling
 from studies.strategies.model_based import ModelBased
 from studies.strategies.plan import Plan

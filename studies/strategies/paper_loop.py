@@ -11,7 +11,7 @@ from torch import Tensor
 from diffsim.errors import ArgumentError, ArgumentTypeError
 from studies.history import History, Proposal
 from studies.objective import Objective, evaluate_objective
-from studies.space import Space
+from studies.spaces.base import Space
 from studies.strategies.plan import Plan
 from studies.strategies.settings import box_of, check_count, check_objective, start_point
 from surrogates.seeding import seeded

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 
 from studies.history import History, Proposal
-from studies.space import Pool
+from studies.spaces.pool import Pool
 
 __all__ = ["Random"]
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from studies.history import History, Proposal
 from studies.objective import Objective
-from studies.space import Space
+from studies.spaces.base import Space
 from studies.strategies.means import mean_objectives
 from studies.strategies.plan import Plan
 from studies.strategies.random import Random

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from diffsim.errors import ArgumentError, ArgumentTypeError
-from studies.space import Box, Space
+from studies.spaces.base import Space
+from studies.spaces.box import Box
 
 __all__ = ["box_of", "check_count", "check_objective", "start_point", "widths_of"]
 

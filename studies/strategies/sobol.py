@@ -6,7 +6,7 @@ import torch
 
 from diffsim.errors import ArgumentTypeError
 from studies.history import History, Proposal
-from studies.space import Box
+from studies.spaces.box import Box
 
 __all__ = ["Sobol"]
 

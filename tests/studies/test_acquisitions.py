@@ -14,7 +14,8 @@ from diffsim.systems import MassSpring, Pendulum
 from studies.acquisitions.linear_gaussian import ExpectedErrorReduction, ResponseInformation
 from studies.acquisitions.model_error import ErrorReduction, disagreement
 from studies.history import History
-from studies.space import Box, Pool
+from studies.spaces.box import Box
+from studies.spaces.pool import Pool
 from surrogates.rollout_ensemble import RolloutEnsemble
 from surrogates.rollout_model import RolloutModel
 from surrogates.rollout_posterior import RolloutPosterior

@@ -9,7 +9,7 @@ from diffsim.integrate.solver import Solver
 from diffsim.systems import Pendulum
 from diffsim.training.fit_runs import fit_runs
 from studies.acquisitions.model_error import ErrorReduction
-from studies.space import Box
+from studies.spaces.box import Box
 from studies.strategies.model_based import ModelBased
 from studies.strategies.random import Random
 from studies.study import Study

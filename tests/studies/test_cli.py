@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 import studies
 from studies.cli import app
 from studies.progress import default_progress
-from studies.space import Box
+from studies.spaces.box import Box
 from studies.strategies.sobol import Sobol
 from studies.study import Study
 

@@ -12,7 +12,7 @@ import torch
 from diffsim.errors import ArgumentError
 from studies.history import History
 from studies.randomness import isolated
-from studies.space import Box
+from studies.spaces.box import Box
 from studies.strategies import cma_es
 from studies.strategies.cma_es import CMAES
 from studies.study import Study

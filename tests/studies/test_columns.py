@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from studies.columns import Columns, join, merged
 from studies.history import History, Trial
-from studies.space import Box
+from studies.spaces.box import Box
 from studies.strategies.random import Random
 from studies.study import Study
 

@@ -10,7 +10,7 @@ import torch
 from diffsim.errors import ContractError
 from studies.contracts import check_storage, check_strategy
 from studies.history import Proposal
-from studies.space import Pool
+from studies.spaces.pool import Pool
 from studies.storage.memory import MemoryStorage
 from studies.storage.sqlite import SQLiteStorage
 from studies.strategies.random import Random

@@ -11,7 +11,7 @@ import torch
 
 from diffsim.errors import ArgumentError
 from studies.errors import StudyError
-from studies.space import Box
+from studies.spaces.box import Box
 from studies.strategies.sobol import Sobol
 from studies.study import Study
 

@@ -5,7 +5,7 @@ import torch
 
 from diffsim.errors import ArgumentError
 from studies.history import History, Proposal, Trial
-from studies.space import Box
+from studies.spaces.box import Box
 
 BOX = Box({"q": (-2, 2), "p": (-1, 1)}, units={"q": "rad"})
 

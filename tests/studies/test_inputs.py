@@ -10,7 +10,7 @@ import torch
 from diffsim.errors import ArgumentError, ArgumentTypeError
 from studies.errors import StorageError
 from studies.history import History, Proposal
-from studies.space import Box
+from studies.spaces.box import Box
 from studies.storage.sqlite import SQLiteStorage
 from studies.strategies.random import Random
 from studies.strategies.sobol import Sobol

@@ -14,7 +14,8 @@ from diffsim.training.settings import Training
 from studies.contracts import check_strategy
 from studies.errors import StudyError
 from studies.history import History
-from studies.space import Box, Pool
+from studies.spaces.box import Box
+from studies.spaces.pool import Pool
 from studies.strategies.local_descent import LocalDescent
 from studies.strategies.local_models import Rows, fit_ladder, search_ball
 from studies.strategies.random_search import RandomSearch

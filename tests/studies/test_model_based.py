@@ -15,7 +15,8 @@ from diffsim.systems import MassSpring
 from studies.acquisitions.model_error import ErrorReduction, disagreement
 from studies.contracts import check_strategy
 from studies.history import History
-from studies.space import Box, Pool
+from studies.spaces.box import Box
+from studies.spaces.pool import Pool
 from studies.strategies.model_based import ModelBased
 from studies.strategies.random import Random
 from studies.study import Study

@@ -5,7 +5,7 @@ import torch
 
 from diffsim.errors import ArgumentError
 from studies.history import History, Trial
-from studies.space import Box
+from studies.spaces.box import Box
 from studies.strategies.noisy_improvement import NoisyExpectedImprovement
 from studies.study import Study
 

@@ -6,7 +6,7 @@ import torch
 from diffsim.errors import ArgumentError, ArgumentTypeError
 from studies.history import History
 from studies.objective import evaluate_objective
-from studies.space import Box
+from studies.spaces.box import Box
 
 BOX = Box({"a": (0.0, 1.0)})
 THETA = torch.tensor([[0.1], [0.2], [0.3]], dtype=torch.float64)

@@ -9,7 +9,7 @@ from diffsim.errors import ArgumentError, ArgumentTypeError
 from diffsim.training.settings import Training
 from studies.contracts import check_strategy
 from studies.history import History
-from studies.space import Box
+from studies.spaces.box import Box
 from studies.strategies.paper_loop import PaperLoop
 from studies.strategies.settings import check_count
 from studies.study import Study

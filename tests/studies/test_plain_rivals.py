@@ -5,7 +5,8 @@ import torch
 
 from diffsim.errors import ArgumentError
 from studies.history import History
-from studies.space import Box, Pool
+from studies.spaces.box import Box
+from studies.spaces.pool import Pool
 from studies.strategies.finite_differences import FiniteDifferences
 from studies.strategies.random_search import RandomSearch
 from studies.study import Study

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from studies.history import History, Trial
-from studies.space import Box
+from studies.spaces.box import Box
 from studies.strategies.plan import Plan
 
 BOX = Box({"a": (0.0, 1.0), "b": (0.0, 1.0)})

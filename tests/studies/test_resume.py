@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from studies.history import Proposal
-from studies.space import Box
+from studies.spaces.box import Box
 from studies.storage.sqlite import SQLiteStorage
 from studies.study import Study
 

@@ -8,7 +8,8 @@ import torch
 from diffsim.errors import ArgumentError, ArgumentTypeError
 from studies.contracts import check_strategy
 from studies.history import History
-from studies.space import Box, Pool
+from studies.spaces.box import Box
+from studies.spaces.pool import Pool
 from studies.strategies.cma_es import CMAES
 from studies.strategies.finite_differences import FiniteDifferences
 from studies.strategies.noisy_improvement import NoisyExpectedImprovement

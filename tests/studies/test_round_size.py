@@ -7,7 +7,7 @@ import torch
 
 from diffsim.errors import ArgumentError
 from studies.errors import StudyError
-from studies.space import Box
+from studies.spaces.box import Box
 from studies.strategies.base import Batched
 from studies.strategies.random import Random
 from studies.study import Study

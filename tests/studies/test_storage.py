@@ -12,7 +12,7 @@ import torch
 
 from diffsim.errors import ArgumentTypeError
 from studies.errors import ConflictError, StorageError
-from studies.space import Box
+from studies.spaces.box import Box
 from studies.storage import sqlite
 from studies.storage.memory import MemoryStorage
 from studies.storage.resolve import open_storage

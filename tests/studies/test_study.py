@@ -13,7 +13,8 @@ from diffsim.data.trajectory import Trajectory
 from diffsim.errors import ArgumentError, ArgumentTypeError
 from studies.errors import ConflictError, StudyError
 from studies.history import Proposal
-from studies.space import Box, Pool
+from studies.spaces.box import Box
+from studies.spaces.pool import Pool
 from studies.storage.memory import MemoryStorage
 from studies.strategies.random import Random
 from studies.strategies.sobol import Sobol

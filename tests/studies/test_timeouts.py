@@ -20,7 +20,7 @@ from diffsim.errors import ArgumentError
 from studies import child, evaluate
 from studies.child import Child, ChildDied
 from studies.errors import StudyError
-from studies.space import Box
+from studies.spaces.box import Box
 from studies.strategies.sobol import Sobol
 from studies.study import Study
 from surrogates.problems.hump import Hump2

@@ -7,7 +7,7 @@ import torch
 
 from diffsim.errors import ArgumentError
 from studies.history import History
-from studies.space import Box
+from studies.spaces.box import Box
 from studies.strategies.means import mean_objectives
 from studies.strategies.turbo import TuRBO
 from studies.study import Study

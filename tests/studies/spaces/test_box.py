@@ -1,4 +1,4 @@
-"""Design spaces: bounds, membership, draws."""
+"""Boxes: bounds, membership, draws."""
 
 import copy
 import math
@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from diffsim.errors import ArgumentError, ArgumentTypeError
-from studies.space import Box, Pool, Space
+from studies.spaces.base import Space
+from studies.spaces.box import Box
 
 bound = st.floats(allow_nan=False, allow_infinity=False)
 interval = st.tuples(bound, bound).filter(lambda pair: pair[0] != pair[1]).map(lambda pair: tuple(sorted(pair)))
@@ -91,34 +92,3 @@ def test_bad_units_and_shapes_are_named():
         Box({"q": (0, 1)}).contains(torch.zeros(1))
     with pytest.raises(ArgumentError, match=r"must have shape \[1\], got \[1, 1\]"):
         Box({"q": (0, 1)}).to_dict(torch.zeros(1, 1))
-
-
-def test_pool_holds_its_candidates():
-    pool = Pool(torch.tensor([[0.0, 1.0], [2.0, 3.0], [4.0, 5.0]]), names=["a", "b"])
-    assert isinstance(pool, Space) and len(pool) == 3 and pool.dim == 2
-    assert pool.bounds.tolist() == [[0, 1], [4, 5]]
-    assert pool.contains(torch.tensor([[2.0, 3.0], [2.0, 4.0]])).tolist() == [True, False]
-    assert len(pool.sample(3, torch.Generator().manual_seed(0)).unique(dim=0)) == 3
-    assert pool.without(pool.candidates[:2]).candidates.tolist() == [[4, 5]]
-
-
-@pytest.mark.parametrize(
-    ("candidates", "message"),
-    [
-        (torch.zeros(0, 1), r"must have shape \[m, 1\]"),
-        (torch.zeros(3), r"must have shape \[m, 1\]"),
-        (torch.tensor([[math.nan]]), "must be finite"),
-        (torch.zeros(2, 1), "repeated"),
-    ],
-)
-def test_bad_candidates_are_named(candidates, message):
-    with pytest.raises(ArgumentError, match=message):
-        Pool(candidates, names=["a"])
-
-
-def test_a_used_up_pool_says_so():
-    pool = Pool(torch.zeros(1, 1), names=["a"])
-    with pytest.raises(ArgumentError, match="used up"):
-        pool.without(torch.zeros(1, 1))
-    with pytest.raises(ArgumentError, match="at most 1"):
-        pool.sample(2, torch.Generator())

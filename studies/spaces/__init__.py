@@ -1,0 +1,1 @@
+"""Design spaces: boxes, pools and what limits them."""
