@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from studies.spaces.base import Space
     from studies.spaces.box import Box
     from studies.spaces.pool import Pool
+    from studies.stopping import Budget, ModelError, NoImprovement, RegretBound, Stop
     from studies.storage.base import Storage
     from studies.storage.memory import MemoryStorage
     from studies.storage.sqlite import SQLiteStorage
@@ -34,6 +35,7 @@ __all__ = [
     "CMAES",
     "Batched",
     "Box",
+    "Budget",
     "Comparison",
     "ConflictError",
     "ErrorReduction",
@@ -42,6 +44,8 @@ __all__ = [
     "LocalDescent",
     "MemoryStorage",
     "ModelBased",
+    "ModelError",
+    "NoImprovement",
     "NoisyExpectedImprovement",
     "Optimiser",
     "PaperLoop",
@@ -49,10 +53,12 @@ __all__ = [
     "Proposal",
     "Random",
     "RandomSearch",
+    "RegretBound",
     "Round",
     "SQLiteStorage",
     "Sobol",
     "Space",
+    "Stop",
     "Storage",
     "StorageError",
     "Strategy",
@@ -80,6 +86,7 @@ _MODULES = {
     "studies.spaces.base": ("Space",),
     "studies.spaces.box": ("Box",),
     "studies.spaces.pool": ("Pool",),
+    "studies.stopping": ("Budget", "ModelError", "NoImprovement", "RegretBound", "Stop"),
     "studies.storage.base": ("Storage",),
     "studies.storage.memory": ("MemoryStorage",),
     "studies.storage.sqlite": ("SQLiteStorage",),
