@@ -43,6 +43,10 @@ LIBRARIES = {
         "sqlalchemy",
         "typer",
         "xarray",
+        "jinja2",
+        "plotly",
+        "starlette",
+        "uvicorn",
     },
 }
 BOTORCH = (
