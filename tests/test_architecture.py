@@ -30,6 +30,7 @@ LIBRARIES = {
         "zuko",
     },
     "studies": {
+        "alembic",
         "torch",
         "numpy",
         "scipy",

@@ -1,4 +1,7 @@
-"""The storage protocol: an append-only record of studies, rounds and results; it loads without torch."""
+"""The storage protocol: an append-only record of studies, rounds and results, and leases of trials to workers.
+
+It loads without torch.
+"""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -7,7 +10,19 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Result", "RoundRecord", "Storage", "StudyRecord", "conforming", "settled"]
+__all__ = [
+    "MAX_LEASES",
+    "Lease",
+    "Result",
+    "RoundRecord",
+    "Storage",
+    "StudyRecord",
+    "conforming",
+    "given_up",
+    "settled",
+]
+
+MAX_LEASES = 3  # a trial whose leases ran out this often is failed
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +82,8 @@ class Result:
         seconds: How long it took.
         host: Which machine and process ran it.
         x: The simulator's random inputs, float64, shape [k], where it shows them.
+        seed: The seed of the call's generator, 0 to 2**63 - 1.
+        environment: What it ran in, a JSON text; see `studies.record.environment`.
     """
 
     trial: int
@@ -76,13 +93,34 @@ class Result:
     seconds: float | None = None
     host: str | None = None
     x: NDArray[np.float64] | None = None
+    seed: int | None = None
+    environment: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """A trial that a worker has taken and not yet told.
+
+    Args:
+        trial: The trial's number.
+        worker: Who has it.
+        seconds: How long the lease still holds, by the storage's clock; it has run out where this is not positive.
+        count: How many leases the trial has had, this one and those that ran out.
+    """
+
+    trial: int
+    worker: str
+    seconds: float
+    count: int
 
 
 @runtime_checkable
 class Storage(Protocol):
     """Where studies are kept. Records are appended, never changed; one study may be written by many processes.
 
-    `studies.contracts.check_storage` checks the rules below.
+    A trial that is asked and not told may be leased to a worker, so that no two run it at once. A lease that runs out
+    leaves the trial to others; it forbids nothing: whoever tells a trial first is heard. The storage's clock decides,
+    never that of a worker. `studies.contracts.check_storage` checks the rules below.
     """
 
     def create(self, study: StudyRecord) -> StudyRecord:
@@ -93,8 +131,14 @@ class Storage(Protocol):
         """All studies, oldest first."""
         ...
 
-    def add_round(self, name: str, round: RoundRecord) -> None:
+    def add_round(self, name: str, round: RoundRecord, worker: str | None = None, seconds: float = 0.0) -> None:
         """Appends a round, whole or not at all.
+
+        Args:
+            name: The study.
+            round: The round.
+            worker: Who gets the lease of its trials, in the same step; None leaves them free.
+            seconds: How long the lease holds.
 
         Raises:
             ConflictError: The round's number or its first trial's number is taken.
@@ -102,7 +146,7 @@ class Storage(Protocol):
         ...
 
     def add_results(self, name: str, results: Sequence[Result]) -> None:
-        """Appends results, all or none.
+        """Appends results, all or none; it ends the leases of their trials.
 
         Raises:
             ConflictError: One of the trials has a result already.
@@ -121,6 +165,51 @@ class Storage(Protocol):
             StorageError: There is no such study.
         """
         ...
+
+    def claim(self, name: str, worker: str, n: int, seconds: float) -> list[int]:
+        """Leases at most n trials to a worker: the oldest that have neither a result nor a live lease.
+
+        Of two callers at once, one gets a trial. A trial whose leases ran out `MAX_LEASES` times is not leased again:
+        it gets a failed result here.
+
+        Args:
+            name: The study.
+            worker: Who will run them; a name that no other living worker has.
+            n: How many at most.
+            seconds: How long the lease holds, if it is not renewed.
+
+        Returns:
+            The trials' numbers, in order.
+        """
+        ...
+
+    def renew(self, name: str, worker: str, seconds: float) -> list[int]:
+        """Makes all leases of a worker hold for that long from now, those that ran out and nobody took included.
+
+        Returns:
+            The trials that the worker has, in order. One that is missing was told, or taken by another worker.
+        """
+        ...
+
+    def release(self, name: str, worker: str) -> list[int]:
+        """Gives back what a worker has not told; it does not count as having run out.
+
+        Returns:
+            The trials that were given back, in order.
+        """
+        ...
+
+    def leases(self, name: str) -> list[Lease]:
+        """The trials that workers have, in order, those whose lease has run out and that nobody took included."""
+        ...
+
+
+def given_up(lease: Lease) -> str:
+    """The error of a trial whose leases ran out too often."""
+    return (
+        f"The trial was given up: it was taken {lease.count} times and not told before its lease ran out, the last time "
+        f"by {lease.worker}. Either the simulator kills its process or its machine here, or the leases are too short."
+    )
 
 
 def settled(results: Iterable[Result]) -> dict[int, Result]:

@@ -85,7 +85,7 @@ def test_another_version_is_refused(tmp_path):
     storage = SQLiteStorage(tmp_path / "runs.db")
     with sqlite3.connect(storage.path) as connection:
         connection.execute("PRAGMA user_version = 99")
-    with pytest.raises(StorageError, match="layout 99, this version reads 2"):
+    with pytest.raises(StorageError, match="layout 99, this version reads 3"):
         SQLiteStorage(storage.path)
 
 
@@ -133,15 +133,16 @@ def test_a_file_held_by_another_process_is_named(tmp_path, monkeypatch):
 def test_a_full_disk_is_named_and_keeps_what_was_told(tmp_path, monkeypatch):
     study = Study(BOX, Sobol(), tmp_path / "runs.db")
     study.run(square, trials=2)
-    connect, limit = SQLiteStorage._connect, study.storage.path.stat().st_size // 4096 + 1
+    connect = sqlite._connect
 
-    def small(storage):
-        connection = connect(storage)
-        connection.execute(f"PRAGMA max_page_count = {limit}")
+    def small(path, mode):
+        connection = connect(path, mode)
+        pages = connection.execute("PRAGMA page_count").fetchone()[0]
+        connection.execute(f"PRAGMA max_page_count = {pages + 1}")
         return connection
 
     with monkeypatch.context() as patch:
-        patch.setattr(SQLiteStorage, "_connect", small)
+        patch.setattr(sqlite, "_connect", small)
         with pytest.raises(StorageError, match="The disk is full"):
             Study(BOX, Sobol(), study.storage.path).run(square, trials=200)
     history = study.history

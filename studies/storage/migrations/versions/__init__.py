@@ -1,0 +1,1 @@
+"""One file a layout: how the tables come from the layout before."""
