@@ -1,6 +1,6 @@
 """The exceptions of `studies`; bad arguments raise `diffsim.errors.ArgumentError` as everywhere."""
 
-__all__ = ["ConflictError", "StorageError", "StudyError"]
+__all__ = ["CommandError", "ConflictError", "StorageError", "StudyError"]
 
 
 class StudyError(RuntimeError):
@@ -13,3 +13,7 @@ class StorageError(StudyError):
 
 class ConflictError(StorageError):
     """A storage already holds what was to be appended: a trial told twice, or a round that another process asked."""
+
+
+class CommandError(RuntimeError):
+    """A program that was run for a trial failed, or its results cannot be read; the trial is recorded as failed."""
