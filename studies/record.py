@@ -1,5 +1,6 @@
-"""The head of a study's record: what was studied, with what, since when; compared when a study is resumed."""
+"""The head of a study's record, compared when the study is resumed, and the environment that a trial ran in."""
 
+import functools
 import json
 import platform
 import re
@@ -12,7 +13,9 @@ from studies.spaces.base import Space
 from studies.storage.base import StudyRecord
 from studies.strategies.base import Strategy
 
-__all__ = ["check_resumed", "make_record", "strategy_repr"]
+__all__ = ["check_resumed", "environment", "make_record", "strategy_repr"]
+
+PACKAGES = ("diffsim-studies", "torch", "botorch", "gpytorch", "torchdiffeq", "zuko", "numpy", "scipy", "sqlalchemy")
 
 
 def make_record(name: str, space: Space, strategy: Strategy, seed: int) -> StudyRecord:
@@ -44,14 +47,40 @@ def check_resumed(stored: StudyRecord, now: StudyRecord) -> None:
 
 def strategy_repr(strategy: Strategy) -> str:
     """The strategy's repr without memory addresses, which differ from process to process."""
-    return re.sub(r" at 0x[0-9a-fA-F]+", "", repr(strategy))
+    return _without_addresses(repr(strategy))
+
+
+@functools.lru_cache(64)
+def environment(study: str) -> str:
+    """What this process runs trials in: the text for `Result.environment`, the same for all trials that share it.
+
+    Args:
+        study: The study's repr.
+
+    Returns:
+        A JSON object with the keys study, python, platform and packages (their versions by name).
+    """
+    packages = {package: found for package in PACKAGES if (found := _version(package))}
+    made_in = {
+        "study": _without_addresses(study),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "packages": packages,
+    }
+    return json.dumps(made_in)
 
 
 def _versions() -> dict[str, str]:
-    versions = {"python": platform.python_version()}
-    for package in ("diffsim-studies", "torch", "botorch", "numpy"):
-        try:
-            versions[package] = version(package)
-        except PackageNotFoundError:
-            versions[package] = "not installed"
-    return versions
+    packages = {package: _version(package) or "not installed" for package in PACKAGES[:3]}
+    return {"python": platform.python_version(), **packages, "numpy": _version("numpy") or "not installed"}
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _without_addresses(text: str) -> str:
+    return re.sub(r" at 0x[0-9a-fA-F]+", "", text)

@@ -207,7 +207,7 @@ class Storage(Protocol):
 def given_up(lease: Lease) -> str:
     """The error of a trial whose leases ran out too often."""
     return (
-        f"The trial was given up: it was taken {lease.count} times and not told before its lease ran out, the last time "
+        f"The trial was given up: taken {lease.count} times, it was not told before the lease ran out, the last time "
         f"by {lease.worker}. Either the simulator kills its process or its machine here, or the leases are too short."
     )
 

@@ -1,0 +1,86 @@
+"""Fixtures of the tests of studies: a throw-away PostgreSQL server, and databases in it."""
+
+import getpass
+import importlib.util
+import itertools
+import os
+import pwd
+import shutil
+import socket
+import subprocess
+import tempfile
+from pathlib import Path
+
+import pytest
+
+_NUMBERS = itertools.count()
+
+
+@pytest.fixture(scope="session")
+def postgres_server():
+    """The URL of a server that lives as long as the tests, without a database: postgresql://user@127.0.0.1:port."""
+    binaries = _binaries()
+    if binaries is None:
+        pytest.skip("PostgreSQL is not installed: apt-get install postgresql")
+    if importlib.util.find_spec("psycopg") is None:
+        pytest.skip("psycopg is not installed: pip install 'diffsim-studies[postgres]'")
+    user = _user()
+    if user is None:
+        pytest.skip("PostgreSQL does not run as root, and there is no user postgres or nobody")
+    folder = Path(tempfile.mkdtemp(prefix="postgres-"))
+    as_user = {"user": user, "cwd": folder} if os.getuid() == 0 else {"cwd": folder}
+    if os.getuid() == 0:
+        shutil.chown(folder, user)
+    data, log, port = folder / "data", folder / "log", _free_port()
+    initdb = [binaries / "initdb", "-D", data, "-U", "studies", "-A", "trust", "-E", "UTF8", "--no-sync"]
+    options = f"-p {port} -k {folder} -c listen_addresses=127.0.0.1 -c fsync=off -c max_connections=60"
+    control = [binaries / "pg_ctl", "-D", data, "-l", log, "-w", "-t", "60"]
+    try:
+        subprocess.run(initdb, check=True, capture_output=True, **as_user)
+        subprocess.run([*control, "-o", options, "start"], check=True, stdout=subprocess.DEVNULL, **as_user)
+        try:
+            yield f"postgresql://studies@127.0.0.1:{port}"
+        finally:
+            subprocess.run([*control, "-m", "immediate", "stop"], check=True, stdout=subprocess.DEVNULL, **as_user)
+    finally:
+        shutil.rmtree(folder)
+
+
+@pytest.fixture
+def make_postgres(postgres_server):
+    """A function that makes an empty database and returns its URL."""
+    import psycopg
+
+    def make():
+        name = f"test_{next(_NUMBERS)}"
+        with psycopg.connect(f"{postgres_server}/postgres", autocommit=True) as connection:
+            connection.execute(f"CREATE DATABASE {name}")
+        return f"{postgres_server}/{name}"
+
+    return make
+
+
+@pytest.fixture
+def postgres(make_postgres):
+    """The URL of an empty database."""
+    return make_postgres()
+
+
+def _binaries():
+    found = shutil.which("initdb")
+    places = [Path(found).resolve().parent] if found else []
+    places += sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
+    return next((place for place in places if (place / "pg_ctl").exists()), None)
+
+
+def _user():
+    if os.getuid() != 0:
+        return getpass.getuser()
+    names = {entry.pw_name for entry in pwd.getpwall()}
+    return next((name for name in ("postgres", "nobody") if name in names), None)
+
+
+def _free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
