@@ -45,7 +45,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/python
 	@touch $@
 
 $(VENV)/.installed-dev: pyproject.toml constraints.txt | $(BIN)/python
-	$(INSTALL) --editable '.[dev,mujoco,cantera,boston,dask,cma,web]'
+	$(INSTALL) --editable '.[dev,mujoco,cantera,boston,dask,cma,web,yaml]'
 	@touch $@
 
 $(VENV)/.installed-docs: pyproject.toml constraints.txt | $(BIN)/python

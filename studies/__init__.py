@@ -5,11 +5,14 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from studies.acquisitions.model_error import ErrorReduction, disagreement
+    from studies.command import ShellCommand
     from studies.comparison import Comparison, compare, measured
     from studies.contracts import check_storage, check_strategy
-    from studies.errors import ConflictError, StorageError, StudyError
+    from studies.errors import CommandError, ConflictError, StorageError, StudyError
+    from studies.files.study_file import StudyFile
     from studies.history import History, Proposal, Trial
     from studies.objective import evaluate_objective
+    from studies.progress import note
     from studies.randomness import isolated
     from studies.spaces.base import Space
     from studies.spaces.box import Box
@@ -36,6 +39,7 @@ __all__ = [
     "Batched",
     "Box",
     "Budget",
+    "CommandError",
     "Comparison",
     "ConflictError",
     "ErrorReduction",
@@ -56,6 +60,7 @@ __all__ = [
     "RegretBound",
     "Round",
     "SQLiteStorage",
+    "ShellCommand",
     "Sobol",
     "Space",
     "Stop",
@@ -64,6 +69,7 @@ __all__ = [
     "Strategy",
     "Study",
     "StudyError",
+    "StudyFile",
     "Trial",
     "TuRBO",
     "check_storage",
@@ -73,15 +79,19 @@ __all__ = [
     "evaluate_objective",
     "isolated",
     "measured",
+    "note",
 ]
 
 _MODULES = {
     "studies.acquisitions.model_error": ("ErrorReduction", "disagreement"),
+    "studies.command": ("ShellCommand",),
     "studies.comparison": ("Comparison", "compare", "measured"),
     "studies.contracts": ("check_storage", "check_strategy"),
-    "studies.errors": ("ConflictError", "StorageError", "StudyError"),
+    "studies.errors": ("CommandError", "ConflictError", "StorageError", "StudyError"),
+    "studies.files.study_file": ("StudyFile",),
     "studies.history": ("History", "Proposal", "Trial"),
     "studies.objective": ("evaluate_objective",),
+    "studies.progress": ("note",),
     "studies.randomness": ("isolated",),
     "studies.spaces.base": ("Space",),
     "studies.spaces.box": ("Box",),

@@ -31,6 +31,9 @@ LIBRARIES = {
     },
     "studies": {
         "alembic",
+        "annotated_types",
+        "pydantic",
+        "yaml",
         "torch",
         "numpy",
         "scipy",
