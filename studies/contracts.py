@@ -1,6 +1,7 @@
 """Contract suites: the rules that a study relies on, checked on a user's own strategy or storage."""
 
 import copy
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -14,7 +15,7 @@ from studies.history import History, Proposal
 from studies.randomness import isolated
 from studies.spaces.base import Space
 from studies.spaces.box import Box
-from studies.storage.base import Result, RoundRecord, Storage, StudyRecord
+from studies.storage.base import MAX_LEASES, Result, RoundRecord, Storage, StudyRecord
 from studies.strategies.base import Optimiser, Strategy, checked
 
 __all__ = ["check_storage", "check_strategy"]
@@ -98,7 +99,7 @@ def _equal(before: History, after: History) -> bool:
 
 
 def check_storage(make: Callable[[], Storage]) -> None:
-    """Checks that a storage gives back what it was given, appends whole or not at all, and never twice.
+    """Checks that a storage gives back what it was given, appends whole or not at all, never twice, and leases fairly.
 
     Args:
         make: A function that makes an empty storage, a new one at each call.
@@ -113,6 +114,10 @@ def check_storage(make: Callable[[], Storage]) -> None:
         _keeps_studies_apart,
         _refuses_doubles,
         _serves_threads,
+        _leases_trials,
+        _ends_leases,
+        _gives_up,
+        _leases_to_one,
     ):
         rule(make())
 
@@ -149,8 +154,8 @@ def _keeps_results(storage: Storage) -> None:
     results = [
         Result(2, np.array([[0.1, -0.0], [1e-310, 1e308]]), None, 1.5, 0.25, "host:1", np.array([0.1, -1e-310])),
         Result(0, None, "Traceback\nValueError: ü", None, None, None, np.array([1 / 3, 2.0])),
-        Result(3, np.array(0.1, dtype=np.float32)),
-        Result(1, np.array([1.0])),
+        Result(3, np.array(0.1, dtype=np.float32), seed=2**63 - 1, environment='{"python": "ü"}'),
+        Result(1, np.random.default_rng(1).normal(size=(300, 40)), environment='{"python": "3"}'),
     ]
     storage.add_results("a", results[:1])
     storage.add_results("a", results[1:])
@@ -164,7 +169,9 @@ def _keeps_results(storage: Storage) -> None:
         for old, new in zip(results[start:], read, strict=True):
             same = (old.error, old.started, old.seconds, old.host) == (new.error, new.started, new.seconds, new.host)
             same = same and _same(old.outcome, new.outcome) and _same(old.x, new.x)
-            _require(same, "a result comes back bit for bit, its inputs too")
+            _require(same, "a result comes back bit for bit, large or small, its inputs too")
+            same = (old.seed, old.environment) == (new.seed, new.environment)
+            _require(same, "a result keeps its seed and its environment")
 
 
 def _keeps_studies_apart(storage: Storage) -> None:
@@ -178,6 +185,10 @@ def _keeps_studies_apart(storage: Storage) -> None:
         lambda: storage.read("c"),
         lambda: storage.add_round("c", RoundRecord(0, 0, _theta(1), {}, "S()")),
         lambda: storage.add_results("c", [Result(0, np.ones(1))]),
+        lambda: storage.claim("c", "worker", 1, 60.0),
+        lambda: storage.renew("c", "worker", 60.0),
+        lambda: storage.release("c", "worker"),
+        lambda: storage.leases("c"),
     ):
         _require(_raises(StorageError, call), "a study that does not exist raises StorageError")
 
@@ -209,6 +220,69 @@ def _serves_threads(storage: Storage) -> None:
     _, results = storage.read("a")
     once = sum(told) == 20 and sorted(result.trial for result in results) == list(range(20))
     _require(once, "of threads that tell the same trial at once, one succeeds")
+
+
+def _leases_trials(storage: Storage) -> None:
+    storage.create(_study("a"))
+    storage.create(_study("b"))
+    storage.add_round("a", RoundRecord(0, 0, _theta(2), {}, "S()"), "asker", 60.0)
+    storage.add_round("a", RoundRecord(1, 2, _theta(6), {}, "S()"))
+    storage.add_results("a", [Result(3, np.ones(1))])
+    _require(storage.claim("b", "first", 9, 60.0) == [], "a study without trials leases none")
+    claimed = storage.claim("a", "first", 2, 60.0)
+    _require(claimed == [2, 4], f"`claim` leases the oldest that are neither told nor leased, at most n, got {claimed}")
+    claimed = storage.claim("a", "second", 9, 60.0)
+    _require(claimed == [5, 6, 7], f"`claim` leases to another worker what is left, got {claimed}")
+    _require(storage.claim("a", "first", 9, 60.0) == [], "a worker is not leased again what it has")
+    held = [(lease.trial, lease.worker, lease.count) for lease in storage.leases("a")]
+    owners = {0: "asker", 1: "asker", 2: "first", 4: "first", 5: "second", 6: "second", 7: "second"}
+    _require(held == [(trial, worker, 1) for trial, worker in owners.items()], f"`leases` lists them all, got {held}")
+    left = [lease.seconds for lease in storage.leases("a")]
+    _require(all(0 < seconds <= 60 for seconds in left), f"`leases` says how long each holds, got {left}")
+    storage.add_results("a", [Result(2, np.ones(1)), Result(5, None, "told by another")])
+    _require(storage.renew("a", "first", 60.0) == [4], "a trial that is told, by whomever, is no longer leased")
+
+
+def _ends_leases(storage: Storage) -> None:
+    storage.create(_study("a"))
+    storage.add_round("a", RoundRecord(0, 0, _theta(3), {}, "S()"))
+    start = time.monotonic()
+    storage.claim("a", "first", 1, 0.3)
+    claimed = storage.claim("a", "second", 1, 60.0)
+    _require(claimed == [1] or time.monotonic() - start > 0.3, f"a lease holds for its time, got {claimed}")
+    time.sleep(0.35)
+    _require(storage.claim("a", "third", 1, 0.0) == [0], "a trial whose lease ran out is leased again, oldest first")
+    _require(storage.renew("a", "first", 60.0) == [], "a worker does not renew what another has taken")
+    _require(storage.renew("a", "third", 60.0) == [0], "a worker renews what ran out and nobody took")
+    _require(storage.claim("a", "fourth", 1, 60.0) == [2], "a lease that was renewed holds")
+    _require(storage.release("a", "third") == [0], "`release` returns what is given back")
+    _require(storage.release("a", "third") == [], "what was given back is no longer the worker's")
+    _require(storage.claim("a", "fourth", 9, 60.0) == [0], "what was given back is leased again")
+    counts = [lease.count for lease in storage.leases("a")]
+    _require(counts == [2, 1, 1], f"a lease that was given back does not count, one that ran out does, got {counts}")
+
+
+def _gives_up(storage: Storage) -> None:
+    storage.create(_study("a"))
+    storage.add_round("a", RoundRecord(0, 0, _theta(1), {}, "S()"), "asker", 0.0)
+    for n in range(1, MAX_LEASES):
+        _require(storage.claim("a", f"worker {n}", 1, 0.0) == [0], f"a trial is leased {MAX_LEASES} times")
+    _require(storage.claim("a", "last", 1, 60.0) == [], f"a trial is not leased more than {MAX_LEASES} times")
+    _, results = storage.read("a")
+    failed = [result.error is not None and "given up" in result.error for result in results]
+    _require(failed == [True] and not storage.leases("a"), "a trial whose leases all ran out gets a failed result")
+
+
+def _leases_to_one(storage: Storage) -> None:
+    storage.create(_study("a"))
+    storage.add_round("a", RoundRecord(0, 0, _theta(40), {}, "S()"))
+
+    def work(worker: int) -> list[int]:
+        return [trial for _ in range(10) for trial in storage.claim("a", f"worker {worker}", 2, 60.0)]
+
+    with ThreadPoolExecutor(4) as pool:
+        claimed = [trial for trials in pool.map(work, range(4)) for trial in trials]
+    _require(sorted(claimed) == list(range(40)), "of threads that claim at once, each trial goes to one")
 
 
 def _study(name: str) -> StudyRecord:

@@ -18,7 +18,7 @@ _NUMBERS = itertools.count()
 
 @pytest.fixture(scope="session")
 def postgres_server():
-    """The URL of a server that lives as long as the tests, without a database: postgresql://user@127.0.0.1:port."""
+    """The URL of a database on a server that lives as long as the tests."""
     binaries = _binaries()
     if binaries is None:
         pytest.skip("PostgreSQL is not installed: apt-get install postgresql")
@@ -27,7 +27,7 @@ def postgres_server():
     user = _user()
     if user is None:
         pytest.skip("PostgreSQL does not run as root, and there is no user postgres or nobody")
-    folder = Path(tempfile.mkdtemp(prefix="postgres-"))
+    folder = Path(tempfile.mkdtemp(prefix="postgres-", dir=_in_memory()))
     as_user = {"user": user, "cwd": folder} if os.getuid() == 0 else {"cwd": folder}
     if os.getuid() == 0:
         shutil.chown(folder, user)
@@ -39,7 +39,7 @@ def postgres_server():
         subprocess.run(initdb, check=True, capture_output=True, **as_user)
         subprocess.run([*control, "-o", options, "start"], check=True, stdout=subprocess.DEVNULL, **as_user)
         try:
-            yield f"postgresql://studies@127.0.0.1:{port}"
+            yield f"postgresql://studies@127.0.0.1:{port}/postgres"
         finally:
             subprocess.run([*control, "-m", "immediate", "stop"], check=True, stdout=subprocess.DEVNULL, **as_user)
     finally:
@@ -48,14 +48,14 @@ def postgres_server():
 
 @pytest.fixture
 def make_postgres(postgres_server):
-    """A function that makes an empty database and returns its URL."""
+    """A function that returns the URL of an empty database: a schema, which is made faster than a database."""
     import psycopg
 
     def make():
         name = f"test_{next(_NUMBERS)}"
-        with psycopg.connect(f"{postgres_server}/postgres", autocommit=True) as connection:
-            connection.execute(f"CREATE DATABASE {name}")
-        return f"{postgres_server}/{name}"
+        with psycopg.connect(postgres_server) as connection:
+            connection.execute(f"CREATE SCHEMA {name}")
+        return f"{postgres_server}?options=-csearch_path%3D{name}"
 
     return make
 
@@ -64,6 +64,12 @@ def make_postgres(postgres_server):
 def postgres(make_postgres):
     """The URL of an empty database."""
     return make_postgres()
+
+
+def _in_memory():
+    """A folder in memory, if there is a roomy one: files on a busy disk take seconds to remove."""
+    place = Path("/dev/shm")
+    return place if place.is_dir() and shutil.disk_usage(place).free > 2**29 else None
 
 
 def _binaries():
