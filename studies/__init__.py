@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from studies.randomness import isolated
     from studies.spaces.base import Space
     from studies.spaces.box import Box
+    from studies.spaces.constraints import Linear, Nonlinear
+    from studies.spaces.energy_shell import EnergyShell
+    from studies.spaces.manifold import Manifold
+    from studies.spaces.parameters import Choice, Integer, Log, Real
     from studies.spaces.pool import Pool
     from studies.stopping import Budget, ModelError, NoImprovement, RegretBound, Stop
     from studies.storage.base import Storage
@@ -39,24 +43,32 @@ __all__ = [
     "Batched",
     "Box",
     "Budget",
+    "Choice",
     "CommandError",
     "Comparison",
     "ConflictError",
+    "EnergyShell",
     "ErrorReduction",
     "FiniteDifferences",
     "History",
+    "Integer",
+    "Linear",
     "LocalDescent",
+    "Log",
+    "Manifold",
     "MemoryStorage",
     "ModelBased",
     "ModelError",
     "NoImprovement",
     "NoisyExpectedImprovement",
+    "Nonlinear",
     "Optimiser",
     "PaperLoop",
     "Pool",
     "Proposal",
     "Random",
     "RandomSearch",
+    "Real",
     "RegretBound",
     "Round",
     "SQLiteStorage",
@@ -95,6 +107,10 @@ _MODULES = {
     "studies.randomness": ("isolated",),
     "studies.spaces.base": ("Space",),
     "studies.spaces.box": ("Box",),
+    "studies.spaces.constraints": ("Linear", "Nonlinear"),
+    "studies.spaces.energy_shell": ("EnergyShell",),
+    "studies.spaces.manifold": ("Manifold",),
+    "studies.spaces.parameters": ("Choice", "Integer", "Log", "Real"),
     "studies.spaces.pool": ("Pool",),
     "studies.stopping": ("Budget", "ModelError", "NoImprovement", "RegretBound", "Stop"),
     "studies.storage.base": ("Storage",),

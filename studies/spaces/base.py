@@ -1,6 +1,6 @@
 """What a design space is: where a strategy may place its trials."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, cast, runtime_checkable
 
 import torch
@@ -8,7 +8,7 @@ from torch import Tensor
 
 from diffsim.errors import ArgumentError, ArgumentTypeError
 
-__all__ = ["Space", "check_names", "check_theta", "row_to_dict"]
+__all__ = ["Rounded", "Space", "check_names", "check_theta"]
 
 
 @runtime_checkable
@@ -38,12 +38,21 @@ class Space(Protocol):
         """Uniform draws, float64, shape [n, d]."""
         ...
 
-    def to_dict(self, row: Tensor) -> dict[str, float]:
-        """One row of theta by name, shape [d]."""
+    def to_dict(self, row: Tensor) -> Mapping[str, float | int | str]:
+        """One row of theta by name, shape [d], decoded."""
         ...
 
     def describe(self) -> dict[str, Any]:
         """The space as a JSON mapping: what a storage keeps, and compares when a study is reopened."""
+        ...
+
+
+@runtime_checkable
+class Rounded(Space, Protocol):
+    """A space that can move any point into itself: its surface may have no volume to search in."""
+
+    def round(self, theta: Tensor) -> Tensor:
+        """Rows moved to a near point of the space, shape [n, d] -> [n, d]; rows of the space stay."""
         ...
 
 
@@ -66,10 +75,3 @@ def check_theta(theta: Tensor, dim: int) -> Tensor:
     if theta.ndim != 2 or theta.shape[1] != dim:
         raise ArgumentError(f"`theta` must have shape [n, {dim}], got {list(theta.shape)}.")
     return theta
-
-
-def row_to_dict(names: tuple[str, ...], row: Tensor) -> dict[str, float]:
-    """One row of theta by name, shape [d]."""
-    if row.shape != (len(names),):
-        raise ArgumentError(f"`row` must have shape [{len(names)}], got {list(row.shape)}. Pass one row of theta.")
-    return dict(zip(names, cast(list[float], row.tolist()), strict=True))

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from diffsim.errors import ArgumentError
-from studies.spaces.base import check_names, check_theta, row_to_dict
+from studies.spaces.base import check_names, check_theta
 
 __all__ = ["Pool"]
 
@@ -78,7 +78,10 @@ class Pool:
 
     def to_dict(self, row: Tensor) -> dict[str, float]:
         """One row of theta by name, shape [d]."""
-        return row_to_dict(self.names, row)
+        if row.shape != (self.dim,):
+            raise ArgumentError(f"`row` must have shape [{self.dim}], got {list(row.shape)}. Pass one row of theta.")
+        values: list[float] = row.tolist()
+        return dict(zip(self.names, values, strict=True))
 
     def describe(self) -> dict[str, Any]:
         """The pool as a JSON mapping."""
