@@ -12,7 +12,7 @@ from torch import Tensor
 from diffsim.errors import ArgumentError
 from diffsim.plots import learning_curve
 from studies.errors import StudyError
-from studies.evaluate import Job, run_job
+from studies.executors.job import Job, run_job
 from studies.history import History
 from studies.objective import Objective, apply_objective
 from studies.spaces.base import Space
@@ -160,7 +160,7 @@ def compare(
     timed = _TimedInputs(simulator) if isinstance(simulator, InputSimulator) else _Timed(simulator)
     for name, seed, n in track(steps, "comparing", console=Console(stderr=True), disable=progress is False):
         study, clock, simulated = studies[name, seed], time.process_time(), timed.seconds
-        history = study.run(timed, trials=n, vectorized=vectorized, progress=False)
+        history = study.run(timed, trials=n, executor="here", vectorized=vectorized, progress=False)
         answer = None if exact is None else study.recommend()
         seconds[name][seed] += time.process_time() - clock - (timed.seconds - simulated)
         value = exact(answer) if exact and answer is not None else score(history) if score else torch.nan

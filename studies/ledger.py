@@ -1,12 +1,14 @@
 """What a study knows of its storage: rounds and results as read so far, and the history that they make."""
 
+import contextlib
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 
 from studies.columns import Columns, merged
+from studies.errors import ConflictError
 from studies.history import History, Trial
 from studies.spaces.base import Space
 from studies.storage.base import Result, RoundRecord, Storage, conforming
@@ -29,9 +31,11 @@ class Ledger:
         self._storage, self._name = storage, name
         self._lock = threading.RLock()
         self._trials: list[Trial] = []
+        self._untold: dict[int, None] = {}  # trial numbers in order
         self._info: list[Mapping[str, Any]] = []
         self._n_closed = 0  # how many of the first rounds are told whole
         self._columns: list[Columns] = []  # those of their trials
+        self._history: History | None = None  # as last read
 
     @property
     def n_trials(self) -> int:
@@ -42,12 +46,17 @@ class Ledger:
         """Fetches what is new in the storage."""
         with self._lock:
             rounds, results = self._storage.read(self._name, len(self.rounds), len(self.results))
+            if rounds or results:
+                self._history = None
             for round in rounds:
                 theta = torch.tensor(round.theta).unbind()
                 self._trials += [Trial(n, round.number, row) for n, row in zip(round.trials, theta, strict=True)]
                 self._info.append(round.info)
+                self._untold.update(dict.fromkeys(round.trials))
             self.rounds += rounds
             self.results.update((result.trial, result) for result in results)
+            for result in results:
+                self._untold.pop(result.trial)
             complete = [result for result in results if result.outcome is not None]
             earliest = min(complete, key=lambda result: result.trial, default=None)
             if earliest and (self.first is None or earliest.trial < self.first.trial):
@@ -55,20 +64,36 @@ class Ledger:
             for result in results:
                 self._trials[result.trial] = _told(self._trials[result.trial], conforming(result, self.first))
 
-    def untold(self) -> tuple[RoundRecord, list[int]] | None:
-        """The first round with trials that are not told, and these trials."""
+    def untold(self) -> list[int]:
+        """The trials that are asked and not told, in order."""
         with self._lock:
-            self._close()
-            if self._n_closed == len(self.rounds):
-                return None
-            round = self.rounds[self._n_closed]
-            return round, [number for number in round.trials if number not in self.results]
+            return list(self._untold)
+
+    def round_of(self, trial: int) -> RoundRecord:
+        """The round that a trial was asked in."""
+        return self.rounds[self._trials[trial].round]
+
+    def add_round(self, round: RoundRecord, worker: str | None = None, seconds: float = 0.0) -> None:
+        """Appends a round, which the next reading shows; see `Storage.add_round`."""
+        if worker is None:
+            self._storage.add_round(self._name, round)
+        else:
+            self._storage.add_round(self._name, round, worker, seconds)
+
+    def record(self, results: Sequence[Result]) -> None:
+        """Appends the results of trials that nobody told meanwhile."""
+        while left := [result for result in results if result.trial not in self.results]:
+            with contextlib.suppress(ConflictError):
+                self._storage.add_results(self._name, left)
+            self.read()
 
     def history(self, space: Space) -> History:
         """The history that was read."""
         with self._lock:
             self._close()
-            return History(space, tuple(self._trials), tuple(self._info), tuple(self._columns))
+            if self._history is None or self._history.space is not space:
+                self._history = History(space, tuple(self._trials), tuple(self._info), tuple(self._columns))
+            return self._history
 
     def _close(self) -> None:
         """Moves past the rounds that are told whole: no later result changes what they hold."""

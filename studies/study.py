@@ -1,30 +1,35 @@
 """The study: the one object with state. It asks a strategy, has trials evaluated, and appends what it is told."""
 
-import contextlib
-import functools
-import math
 import os
-from collections.abc import Callable, Sequence
-from concurrent.futures import Executor
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from diffsim.errors import ArgumentError, ArgumentTypeError
-from studies.errors import ConflictError, StudyError
-from studies.evaluate import Job, Workers, as_results, readable
+from studies.asking import Asker, Goal
+from studies.errors import StudyError
+from studies.executors.job import as_results, readable
+from studies.executors.resolve import AnyExecutor, open_place
 from studies.history import History
 from studies.ledger import Ledger
 from studies.objective import Objective
 from studies.progress import Progress
-from studies.randomness import isolated, key_generator, key_seed
-from studies.record import check_resumed, make_record, strategy_repr
+from studies.randomness import isolated, key_generator
+from studies.record import check_resumed, make_record
+from studies.runner import Runner, check_run, run_all
 from studies.spaces.base import Space
-from studies.storage.base import Result, RoundRecord, Storage, conforming
+from studies.stopping import Stop
+from studies.storage.base import Result, Storage, conforming
 from studies.storage.resolve import open_storage
-from studies.strategies.base import Optimiser, Strategy, Versatile, checked, round_size
+from studies.strategies.base import Optimiser, Strategy, Versatile
+from studies.strategies.settings import check_count
 from surrogates.simulator import InputSimulator, Simulator, as_inputs, as_outcome
+
+if TYPE_CHECKING:
+    from distributed import Client
 
 __all__ = ["Round", "Study"]
 
@@ -94,7 +99,8 @@ class Study:
         self.storage = open_storage(storage)
         record = make_record(name, space, strategy, seed)
         check_resumed(self.storage.create(record), record)
-        self._ledger = Ledger(self.storage, name)
+        self._asker = Asker(Ledger(self.storage, name), space, strategy, seed)
+        self.stopped: str | None = None
 
     def __repr__(self) -> str:
         return (
@@ -104,8 +110,8 @@ class Study:
     @property
     def history(self) -> History:
         """All trials so far, those of other processes included."""
-        self._ledger.read()
-        return self._ledger.history(self.space)
+        self._asker.ledger.read()
+        return self._asker.history
 
     def ask(self, n: int = 1) -> Round:
         """Proposes a round of n trials; the strategy sees trials that are still pending as such.
@@ -114,20 +120,11 @@ class Study:
             ArgumentError: n is not a positive integer.
             StudyError: The strategy's proposal breaks a rule.
         """
-        _check_count("n", n)
-        while True:
-            history = self.history
-            number = history.n_rounds
-            generator = key_generator(self.seed, number, "propose")
-            with isolated(key_generator(self.seed, number, "propose", 1)):
-                proposal = self.strategy.propose(history, n, generator)
-            theta, info = checked(proposal, self.space, n)
-            round = RoundRecord(number, len(history.trials), theta.numpy(), info, strategy_repr(self.strategy))
-            try:
-                self.storage.add_round(self.name, round)
-            except ConflictError:
-                continue  # another process asked meanwhile: propose again, knowing its round
-            return Round(number, tuple(round.trials), theta.clone())
+        check_count("n", n)
+        self._asker.ledger.read()
+        round = self._asker.ask(lambda history: n)
+        assert round
+        return Round(round.number, tuple(round.trials), torch.tensor(round.theta))
 
     def tell(self, trials: Round | int | Sequence[int], outcome: object, x: object = None) -> None:
         """Records outcomes; rows that are not finite are recorded as failed trials.
@@ -146,7 +143,7 @@ class Study:
         rows = as_outcome(outcome, len(numbers))
         results = as_results(numbers, rows, None if x is None else as_inputs(x, len(numbers)))
         for result in results:
-            if result.outcome is not None and (error := conforming(result, self._ledger.first).error):
+            if result.outcome is not None and (error := conforming(result, self._asker.ledger.first).error):
                 raise ArgumentError(error)
         self.storage.add_results(self.name, results)
 
@@ -167,10 +164,14 @@ class Study:
         trials: int | None = None,
         rounds: int | None = None,
         batch: int | None = None,
-        executor: Executor | Callable[[], Executor] | None = None,
+        workers: int | None = None,
+        executor: "AnyExecutor | Client | None" = None,
+        asynchronous: bool = False,
         vectorized: bool = False,
         timeout: float | None = None,
+        retries: int = 0,
         max_failures: int = 10,
+        stop: Sequence[Stop] = (),
         progress: bool | None = None,
     ) -> History:
         """Runs the study until it has a number of trials or of rounds, those already in the storage included.
@@ -188,61 +189,47 @@ class Study:
             rounds: Number of rounds to reach; give this or `trials`.
             batch: Trials a round: chosen together and evaluated in parallel. None is the strategy's own number, if it
                 has one (see `Batched`), else 1.
-            executor: Where trials run: any `concurrent.futures.Executor`, or a function that makes one (a process pool
-                whose worker was killed is then made anew). None is here, one after the other. A simulator that draws
-                from global random state, not from its generator, is repeatable in processes but not in threads.
+            workers: How many calls are made at a time; None is 1, or as many as a dask cluster has threads.
+            executor: Where trials run. None is in child processes, `workers` of them: a simulator that hangs, leaks or
+                crashes costs one trial, and what it changes in memory stays there. On Linux they are forked, so that
+                any simulator will do, closures and those of a script too; elsewhere, and once CUDA is in use, trials
+                run in this process unless `workers` or `timeout` ask for children, and then the simulator must be
+                picklable and a script must keep its calls under `if __name__ == "__main__":`. "here" is in this
+                process, one after the other. Else any `concurrent.futures.Executor`, a function that makes one (a
+                process pool whose worker was killed is then made anew), or a `dask.distributed.Client`. A simulator
+                that draws from global random state, not from its generator, is repeatable in all but threads.
+            asynchronous: Ask for one trial (or `batch`) whenever a worker is free: none waits for the slowest of a
+                round, and the strategy sees the trials that are running as `History.pending`.
             vectorized: Call the simulator once a round, with theta of shape [n, d] and one generator.
-            timeout: Seconds that a call may take. A longer one is killed and fails, and so does one that kills its
-                process. Calls then run in a child process, one for each thread or process of the executor. On Linux
-                it is forked, so that any simulator will do, closures and those of a script too; elsewhere, and once
-                CUDA is in use, the simulator must be picklable and a script must keep its calls under
-                `if __name__ == "__main__":`. What the simulator changes in memory stays in the child.
+            timeout: Seconds that a call may take. A longer one is killed and fails.
+            retries: How often a call that failed is made again, with the same random numbers, before it is recorded.
             max_failures: The run stops when this many trials have failed and none succeeded since it began.
+            stop: Rules that end the run early, asked after each told round; `stopped` then says why.
             progress: Show a progress bar; None shows it in a terminal only. Elsewhere it is a few lines of text.
 
         Returns:
             The history.
 
         Raises:
-            ArgumentError: Neither or both of trials and rounds are given, one is not a positive integer, or `timeout`
-                is no positive number.
+            ArgumentError: Neither or both of trials and rounds are given, or an argument is out of its range.
+            ArgumentTypeError: The simulator, the executor or a rule is none.
             StudyError: All of the first trials failed, a proposal breaks a rule, or the executor is broken.
         """
         if (trials is None) == (rounds is None):
             raise ArgumentError(f"Give `trials` or `rounds`, one of them; got trials={trials!r}, rounds={rounds!r}.")
-        for name, count in (("trials", trials), ("rounds", rounds), ("batch", batch), ("max_failures", max_failures)):
-            if count is not None:
-                _check_count(name, count)
-        _check_timeout(timeout)
-        if isinstance(simulator, type) or not callable(simulator):
-            raise ArgumentTypeError(f"`simulator` must be callable as simulator(theta, generator), got {simulator!r}.")
-        failures: list[Result] | None = []  # those before the first success; None after it
-        ledger = self._ledger
-        with Workers(executor, simulator, timeout) as workers, Progress(self.name, progress) as bar:
-            while True:
-                ledger.read()
-                if untold := ledger.untold():
-                    jobs = self._jobs(*untold, vectorized)
-                    # Jobs seed the global generators and restore them; threads, which overlap, would leave them seeded.
-                    kept = isolated(torch.Generator()) if executor else contextlib.nullcontext()
-                    with kept, contextlib.closing(workers.run(jobs)) as finished:
-                        for results in finished:
-                            self._record(results)
-                            failures = _streak(failures, results)
-                            if failures and len(failures) >= max_failures:
-                                raise _all_failed(failures)
-                            bar.update(ledger.results.values())
-                    continue
-                left = trials - ledger.n_trials if trials is not None else (rounds or 0) - len(ledger.rounds)
-                if left <= 0:
-                    bar.update(ledger.results.values(), total=ledger.n_trials)
-                    break
-                n = batch or round_size(self.strategy, ledger.history(self.space))
-                bar.update(ledger.results.values(), total=trials or ledger.n_trials + n * left)
-                self.ask(n if trials is None else min(n, left))
+        counts = {"trials": trials, "rounds": rounds, "batch": batch, "workers": workers}
+        check_run(simulator, stop, timeout, retries=retries, max_failures=max_failures, **counts)
+        place = open_place(executor, simulator, workers, timeout, asynchronous, repr(self))
+        goal = Goal(trials, rounds, batch or (1 if asynchronous else None))
+        with (
+            Runner(self._asker.ledger, self.seed, place, vectorized, retries, max_failures, repr(self)) as runner,
+            Progress(self.name, progress, getattr(self.strategy, "objective", None)) as bar,
+        ):
+            self.stopped = None
+            self.stopped = run_all(self._asker, runner, goal, stop, asynchronous, bar)
         history = self.history
-        if failures and not len(history):
-            raise _all_failed(failures)
+        if runner.only_failed and not len(history):
+            raise runner.all_failed()
         return history
 
     def recommend(self, objective: Objective | None = None) -> Tensor:
@@ -266,24 +253,10 @@ class Study:
                 raise StudyError(f"{self.strategy!r} answers for its own objective only. Use LocalDescent for others.")
             return self.strategy.answer(history, objective)
 
-    def _jobs(self, round: RoundRecord, left: Sequence[int], vectorized: bool) -> list[Job]:
-        seed = functools.partial(key_seed, self.seed, round.number, "simulate")
-        if vectorized:
-            return [Job(tuple(round.trials), round.theta, seed(round.first))]
-        return [Job((trial,), round.theta[[trial - round.first]], seed(trial)) for trial in left]
-
-    def _record(self, results: Sequence[Result]) -> None:
-        """Appends the results of trials that nobody told meanwhile."""
-        told = self._ledger.results
-        while left := [result for result in results if result.trial not in told]:
-            with contextlib.suppress(ConflictError):
-                self.storage.add_results(self.name, left)
-            self._ledger.read()
-
     def _numbers(self, trials: Round | int | Sequence[int]) -> list[int]:
         numbers = [trials] if isinstance(trials, int) else list(trials.trials if isinstance(trials, Round) else trials)
-        self._ledger.read()
-        n_trials = self._ledger.n_trials
+        self._asker.ledger.read()
+        n_trials = self._asker.ledger.n_trials
         if unknown := [number for number in numbers if not 0 <= number < n_trials]:
             raise ArgumentError(
                 f"`trials` holds {unknown}, which were not asked: there are {n_trials} trials. Ask first."
@@ -291,24 +264,3 @@ class Study:
         if len(set(numbers)) < len(numbers):
             raise ArgumentError(f"`trials` must differ, got {numbers}. Tell each trial once.")
         return numbers
-
-
-def _streak(failures: list[Result] | None, results: Sequence[Result]) -> list[Result] | None:
-    if failures is None or any(result.error is None for result in results):
-        return None
-    return [*failures, *results]
-
-
-def _all_failed(failures: Sequence[Result]) -> StudyError:
-    return StudyError(f"All of the first {len(failures)} trials failed. The first one:\n{failures[0].error}")
-
-
-def _check_count(name: str, count: object) -> None:
-    if isinstance(count, bool) or not isinstance(count, int) or count < 1:
-        raise ArgumentError(f"`{name}` must be a positive integer, got {count!r}.")
-
-
-def _check_timeout(timeout: object) -> None:
-    positive = isinstance(timeout, int | float) and not isinstance(timeout, bool) and 0 < timeout < math.inf
-    if not (timeout is None or positive):
-        raise ArgumentError(f"`timeout` must be a positive number of seconds, got {timeout!r}.")

@@ -117,7 +117,7 @@ def test_vectorized_calls_once_a_round():
         shapes.append(theta.shape[0])
         return torch.where(theta[:, 0] < 0, torch.nan, theta[:, 0])
 
-    history = Study(BOX, Sobol()).run(simulator, trials=10, batch=4, vectorized=True)
+    history = Study(BOX, Sobol()).run(simulator, trials=10, batch=4, vectorized=True, executor="here")
     assert shapes == [4, 4, 2]
     assert (history.theta[:, 0] >= 0).all() and (history.failed[:, 0] < 0).all() and len(history.tried) == 10
 
@@ -220,7 +220,7 @@ def test_an_interrupted_study_keeps_what_was_told():
 
     study = Study(BOX, Random())
     with pytest.raises(KeyboardInterrupt):
-        study.run(interrupted, trials=6, batch=4)
+        study.run(interrupted, trials=6, batch=4, executor="here")
     assert len(study.history) == 3 and len(study.history.pending) == 1
     unbroken = Study(BOX, Random()).run(noisy, trials=6, batch=4)
     assert torch.equal(study.run(noisy, trials=6, batch=4).outcome, unbroken.outcome)
@@ -313,11 +313,17 @@ def test_notes_come_back_as_from_a_file():
     [
         ({}, "Give `trials` or `rounds`"),
         ({"trials": 1, "rounds": 1}, "Give `trials` or `rounds`"),
-        ({"trials": 0}, "`trials` must be a positive integer, got 0"),
-        ({"trials": 2.0}, "`trials` must be a positive integer"),
-        ({"rounds": True}, "`rounds` must be a positive integer"),
-        ({"trials": 1, "batch": -1}, "`batch` must be a positive integer"),
-        ({"trials": 1, "max_failures": 0}, "`max_failures` must be a positive integer"),
+        ({"trials": 0}, "`trials` must be an integer of at least 1, got 0"),
+        ({"trials": 2.0}, "`trials` must be an integer of at least 1"),
+        ({"rounds": True}, "`rounds` must be an integer of at least 1"),
+        ({"trials": 1, "batch": -1}, "`batch` must be an integer of at least 1"),
+        ({"trials": 1, "workers": 0}, "`workers` must be an integer of at least 1"),
+        ({"trials": 1, "retries": -1}, "`retries` must be an integer of at least 0"),
+        ({"trials": 1, "max_failures": 0}, "`max_failures` must be an integer of at least 1"),
+        ({"trials": 1, "stop": [3]}, "`stop` must be a sequence of rules"),
+        ({"trials": 1, "executor": "here", "workers": 2}, "one call at a time and cannot end it, got workers=2"),
+        ({"trials": 1, "executor": "here", "timeout": 2.0}, "one call at a time and cannot end it"),
+        ({"trials": 1, "executor": "there"}, "`executor` must be a concurrent.futures.Executor"),
         ({"trials": 1, "executor": 4}, "`executor` must be a concurrent.futures.Executor"),
         ({"trials": 1, "executor": list}, "`executor` must be a concurrent.futures.Executor"),
     ],
@@ -399,4 +405,4 @@ def test_progress_is_a_few_lines_outside_a_terminal(capsys):
     assert capsys.readouterr().err == ""
     Study(BOX, Random(), name="valley").run(square, trials=50, progress=True)
     lines = capsys.readouterr().err.splitlines()
-    assert len(lines) == 11 and lines[-1] == "valley: 50 of 50 trials"
+    assert 1 <= len(lines) <= 11 and lines[-1].startswith("valley: 50 of 50 trials")

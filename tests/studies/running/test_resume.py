@@ -1,5 +1,6 @@
 """A study killed between any two trials and resumed equals an unbroken one, bit for bit."""
 
+import itertools
 import os
 import random
 import signal
@@ -19,7 +20,7 @@ from studies.spaces.box import Box
 from studies.storage.sqlite import SQLiteStorage
 from studies.study import Study
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 BOX = Box({"q": (-2, 2), "p": (-1, 1)})
 RUN = {"trials": 11, "batch": 3}
 
@@ -74,8 +75,8 @@ class Deadly(SQLiteStorage):
         if self.writes == 0:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    def add_round(self, name, round):
-        self._count(super().add_round, name, round)
+    def add_round(self, name, round, worker=None, seconds=0.0):
+        self._count(super().add_round, name, round, worker, seconds)
 
     def add_results(self, name, results):
         self._count(super().add_results, name, results)
@@ -111,14 +112,17 @@ def test_killed_at_random_writes_until_done(tmp_path, unbroken, after):
 
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 def test_killed_once_at_each_write(tmp_path, unbroken):
-    n_writes = unbroken.n_rounds + len(unbroken.trials)
-    for write in range(1, n_writes + 1):
+    write = 0
+    for write in itertools.count(1):
         storage = Deadly(tmp_path / f"{write}.db", write, after=False)
         status = in_a_fork(lambda storage=storage: Study(BOX, Walk(), storage, seed=4).run(simulator, **RUN))
+        if status == 0:
+            break
         assert status == signal.SIGKILL
         if write % 3 == 0:  # a third of them is resumed, to save time
             history = Study(BOX, Walk(), storage.path, seed=4).run(simulator, **RUN)
             assert_equal(history, unbroken)
+    assert write > 2 * unbroken.n_rounds  # each round is written, and its results at least once
 
 
 def test_a_script_killed_at_any_moment(tmp_path):

@@ -17,15 +17,16 @@ import pytest
 import torch
 
 from diffsim.errors import ArgumentError
-from studies import child, evaluate
+from studies import child
 from studies.child import Child, ChildDied
 from studies.errors import StudyError
+from studies.executors import futures, resolve
 from studies.spaces.box import Box
 from studies.strategies.sobol import Sobol
 from studies.study import Study
 from surrogates.problems.hump import Hump2
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 BOX = Box({"q": (-2, 2), "p": (-1, 1)})
 RUN = {"trials": 10, "batch": 4}
 
@@ -70,7 +71,7 @@ def assert_slow(history):
 @pytest.fixture(autouse=True)
 def no_child_is_left():
     yield
-    assert not evaluate._CHILDREN
+    assert not futures._CHILDREN
     assert not [process for process in multiprocessing.active_children() if process.name.startswith("ForkProcess")]
 
 
@@ -224,7 +225,7 @@ def test_a_script_without_a_guard_and_a_killed_one(tmp_path):
 
 def test_where_children_are_spawned_the_simulator_must_travel(monkeypatch):
     monkeypatch.setattr(child, "start_method", lambda: "spawn")
-    monkeypatch.setattr(evaluate, "start_method", lambda: "spawn")
+    monkeypatch.setattr(resolve, "start_method", lambda: "spawn")
     study = Study(BOX, Sobol())
     with pytest.raises(ArgumentError, match="`simulator` cannot be sent to another process"):
         study.run(lambda theta, generator: theta, timeout=5, **RUN)
@@ -250,9 +251,13 @@ def test_a_child_answers_until_it_is_killed():
 
 
 def test_a_child_that_does_not_start_says_so(monkeypatch):
-    monkeypatch.setattr(child, "_serve", lambda function, pipe, forked: os._exit(1))
+    monkeypatch.setattr(child, "_serve", lambda function, pipe, threads: os._exit(1))
     with pytest.raises(StudyError, match=r"did not start: it ended with code 1\. In a script"):
-        Child(abs)
+        Child(abs).ask(1, 10)
+    study = Study(BOX, Sobol())
+    with pytest.raises(StudyError, match=r"did not start: .*it ended with code 1\. In a script"):
+        study.run(noisy, trials=1)
+    assert len(study.history.pending) == 1
 
 
 def test_a_child_that_dies_says_how():
@@ -262,5 +267,5 @@ def test_a_child_that_dies_says_how():
 
 def test_a_daemon_may_have_no_child(monkeypatch):
     monkeypatch.setitem(multiprocessing.current_process()._config, "daemon", True)
-    with pytest.raises(StudyError, match=r"`timeout` needs child processes.*distributed.worker.daemon"):
+    with pytest.raises(StudyError, match=r"`timeout` and `workers` need child processes.*distributed.worker.daemon"):
         Study(BOX, Sobol()).run(noisy, trials=1, timeout=1)
