@@ -15,7 +15,7 @@ from studies.objective import Objective, evaluate_objective
 from studies.spaces.base import Space
 from studies.spaces.box import Box
 from studies.spaces.pool import Pool
-from studies.storage.base import RoundRecord, Storage, StudyRecord
+from studies.storage.base import Storage, StudyRecord
 
 __all__ = ["Parameter", "View", "read_view", "recorded_space", "view_of"]
 
@@ -120,8 +120,8 @@ class View:
 
 def read_view(
     storage: Storage, name: str, objective: Objective | None = None, space: Space | None = None
-) -> tuple[View, list[RoundRecord]]:
-    """A study of a storage, and its rounds.
+) -> tuple[View, Ledger]:
+    """A study of a storage, and its records.
 
     Args:
         storage: Holds the study.
@@ -135,7 +135,7 @@ def read_view(
     ledger = Ledger(storage, name)
     ledger.read()
     record = next(study for study in storage.studies() if study.name == name)
-    return view_of(record, ledger.history(space or recorded_space(record.space)), objective), ledger.rounds
+    return view_of(record, ledger.history(space or recorded_space(record.space)), objective), ledger
 
 
 def view_of(record: StudyRecord, history: History, objective: Objective | None = None, column: int = 0) -> View:

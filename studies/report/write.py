@@ -1,7 +1,6 @@
 """What a report says of a study, section by section, and the file that it is written to."""
 
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,6 +14,7 @@ from diffsim.errors import ArgumentError
 from diffsim.fields.base import VectorField
 from studies.errors import StudyError
 from studies.history import History
+from studies.ledger import Ledger
 from studies.objective import Objective
 from studies.report.calibration import calibrate
 from studies.report.failures import causes
@@ -26,7 +26,7 @@ from studies.report.progress import Estimate, convergence, durations, estimates,
 from studies.report.runs import recorded_runs, rollouts
 from studies.report.style import Panel
 from studies.report.view import View, read_view
-from studies.storage.base import RoundRecord, Storage
+from studies.storage.base import Storage
 from studies.storage.resolve import open_storage
 from studies.strategies.base import Optimiser
 from studies.study import Study
@@ -75,8 +75,8 @@ def report(
     """
     target = _target(path, field, test)
     objective = getattr(study.strategy, "objective", None)
-    view, rounds = read_view(study.storage, study.name, objective, study.space)
-    return _write(target, _page(view, rounds, _answer(study, view), field, test, command))
+    view, ledger = read_view(study.storage, study.name, objective, study.space)
+    return _write(target, _page(view, ledger, _answer(study, view), field, test, command))
 
 
 def write_report(
@@ -109,8 +109,8 @@ def write_report(
         StudyError: The extra `web` is not installed.
     """
     target = _target(path, field, test)
-    view, rounds = read_view(open_storage(storage), name, objective)
-    return _write(target, _page(view, rounds, _Answer(), field, test, command))
+    view, ledger = read_view(open_storage(storage, create=False), name, objective)
+    return _write(target, _page(view, ledger, _Answer(), field, test, command))
 
 
 def _target(path: str | os.PathLike[str], field: VectorField | None, test: Trajectory | None) -> Path:
@@ -124,7 +124,7 @@ def _target(path: str | os.PathLike[str], field: VectorField | None, test: Traje
 
 def _page(
     view: View,
-    rounds: Sequence[RoundRecord],
+    ledger: Ledger,
     answer: _Answer,
     field: VectorField | None,
     test: Trajectory | None,
@@ -155,7 +155,7 @@ def _page(
         ),
         Section("time", "Time", panels=_present(durations(view), timeline(view))),
         Section("failures", "Failures", causes=causes(view)),
-        *origin_sections(view, rounds, command),
+        *origin_sections(view, ledger, command),
     ]
     under = f"{len(view.parameters)} parameters · seed {record.seed} · created {record.created}"
     footer = f"Written {datetime.now(UTC).isoformat(sep=' ', timespec='seconds')} by diffsim-studies."
@@ -255,7 +255,7 @@ def _write(path: Path, page: Page) -> Path:
     """Whole or not at all."""
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        draft.write_text(render(page), encoding="utf-8")
+        draft.write_text(render(page), encoding="utf-8", errors="replace")
         draft.replace(path)
     finally:
         draft.unlink(missing_ok=True)
