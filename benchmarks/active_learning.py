@@ -72,7 +72,7 @@ def learning_curve(name: str, target: str, strategy: str, seed: int, n_runs: int
     errors: list[float] = []
     started = time.process_time()
     for n in range(1, n_runs + 1):
-        history = study.run(problem.measure, trials=n, progress=False)
+        history = study.run(problem.measure, trials=n, executor="here", progress=False)
         error = (problem.predict(learner.field(history), held_out) - truth).square().mean((1, 2)).sqrt()
         errors.append(float(torch.nan_to_num(error, nan=torch.inf).median()))
         if len(errors) >= HOLD and max(errors[-HOLD:]) <= LEVEL * problem.noise:

@@ -98,7 +98,9 @@ def run_job(problem: str, method: str, seed: int, seconds: float, budget: int | 
 
     n = 0
     while n < most:
-        history = study.run(Timed(), rounds=study.history.n_rounds + 1, vectorized=True, progress=False)
+        history = study.run(
+            Timed(), rounds=study.history.n_rounds + 1, executor="here", vectorized=True, progress=False
+        )
         n = len(history.trials)
         value = float(task.exact(study.recommend()[None])[0])
         curve.append((n, value))

@@ -152,7 +152,7 @@ def test_a_resumed_study_equals_an_unbroken_one_bit_for_bit(tmp_path):
         return noisy_bowl(theta, generator)
 
     with pytest.raises(KeyboardInterrupt):
-        Study(cube(2), strategy, storage, seed=4).run(killed, trials=64, progress=False)
+        Study(cube(2), strategy, storage, seed=4).run(killed, executor="here", trials=64, progress=False)
     torch.rand(3)  # what happened meanwhile does not matter
     resumed = Study(cube(2), LocalDescent(size=10), storage, seed=4)
     history = resumed.run(noisy_bowl, trials=64, progress=False)

@@ -251,7 +251,7 @@ def test_a_resumed_study_equals_an_unbroken_one_bit_for_bit(tmp_path):
         return branin(theta, generator)
 
     with pytest.raises(KeyboardInterrupt):
-        Study(BRANIN, strategy, storage, seed=4).run(killed, trials=12, batch=2)
+        Study(BRANIN, strategy, storage, seed=4).run(killed, executor="here", trials=12, batch=2)
     torch.rand(3)  # what happened meanwhile does not matter
     resumed = Study(BRANIN, strategy, storage, seed=4).run(branin, trials=12, batch=2)
     assert torch.equal(resumed.theta, whole.theta) and torch.equal(resumed.outcome, whole.outcome)

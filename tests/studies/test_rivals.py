@@ -78,7 +78,9 @@ def test_a_resumed_study_equals_an_unbroken_one_bit_for_bit(name, tmp_path):
         return valley(theta, generator)
 
     with pytest.raises(KeyboardInterrupt):
-        Study(SQUARE, RIVALS[name], storage, seed=4).run(killed, trials=trials, batch=batch, progress=False)
+        Study(SQUARE, RIVALS[name], storage, seed=4).run(
+            killed, executor="here", trials=trials, batch=batch, progress=False
+        )
     torch.rand(3)  # what happened meanwhile does not matter
     resumed = Study(SQUARE, RIVALS[name], storage, seed=4)
     again = resumed.run(valley, trials=trials, batch=batch, progress=False)
