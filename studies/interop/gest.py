@@ -1,5 +1,6 @@
 """A gest-api generator over our strategies: what lets Xopt, libEnsemble and other hosts run them."""
 
+import copy
 import math
 import os
 from collections.abc import Container, Mapping
@@ -69,6 +70,9 @@ class Generator(BaseGenerator):
         self.vocs = vocs
         self._problem = Problem(vocs)
         self.study = Study(self._problem.box, strategy, storage, seed=seed, name=name)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Generator":
+        return copy.copy(self)  # Xopt copies its generator; the study stays one, and this one sees its trials
 
     def _validate_vocs(self, vocs: VOCS) -> None:
         Problem(vocs)

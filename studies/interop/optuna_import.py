@@ -42,10 +42,13 @@ def import_optuna(study: Study, source: optuna.Study) -> tuple[int, ...]:
     placed = [(trial, row) for trial in finished if (row := _row(box, trial.params)) is not None]
     if not placed:
         raise ArgumentError(f"No finished trial of {source.study_name!r} lies in {box!r}. Compare their parameters.")
-    signs = torch.tensor([-1.0 if way == StudyDirection.MAXIMIZE else 1.0 for way in source.directions]).double()
+    signs = torch.tensor(
+        [-1.0 if way == StudyDirection.MAXIMIZE else 1.0 for way in source.directions], dtype=torch.float64
+    )
     values = [_values(trial, len(signs)) for trial, _ in placed]
     theta = torch.stack([row for _, row in placed])
-    return tell_past(study, theta, signs * torch.tensor(values).double(), [_error(trial) for trial, _ in placed])
+    outcome = signs * torch.tensor(values, dtype=torch.float64)
+    return tell_past(study, theta, outcome, [_error(trial) for trial, _ in placed])
 
 
 def _row(box: Box, params: dict[str, Any]) -> Tensor | None:

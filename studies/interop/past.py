@@ -3,7 +3,7 @@
 import math
 import os
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -51,7 +51,7 @@ def import_table(
     columns = [outcome] if isinstance(outcome, str) else list(outcome)
     if missing := [name for name in (*box.names, *columns) if name not in frame.columns]:
         raise ArgumentError(f"`table` lacks the columns {missing}. It has {list(frame.columns)}.")
-    rows = cast(list[dict[str, object]], frame[list(box.names)].to_dict(orient="records"))
+    rows = [dict(zip(box.names, row, strict=True)) for row in frame[list(box.names)].itertuples(index=False, name=None)]
     values = torch.tensor(frame[columns].to_numpy(dtype="float64", na_value=math.nan))
     return tell_past(study, torch.stack([box.from_dict(row) for row in rows]), values) if rows else ()
 

@@ -1,5 +1,6 @@
 """The gest-api generator: VOCS as boxes, suggest and ingest, failures, foreign points, restarts."""
 
+import copy
 import math
 
 import gest_api
@@ -158,9 +159,17 @@ def test_a_host_that_was_killed_goes_on(tmp_path):
     for _ in range(5):
         unbroken.ingest(valued(unbroken.suggest(1)))
     for _ in range(5):
-        generator = Generator(PLAIN, NoisyExpectedImprovement(initial=3), seed=5, storage=url)
-        generator.ingest(valued(generator.suggest(1)))
-    assert torch.equal(generator.study.history.theta, unbroken.study.history.theta)
+        host = Generator(PLAIN, NoisyExpectedImprovement(initial=3), seed=5, storage=url)
+        host.ingest(valued(host.suggest(1)))
+    again = Generator(PLAIN, NoisyExpectedImprovement(initial=3), seed=5, storage=url)
+    assert torch.equal(again.study.history.theta, unbroken.study.history.theta)
+
+
+def test_a_copy_is_another_handle_of_the_same_study():
+    generator = Generator(PLAIN, Random())
+    held = copy.deepcopy(generator)  # as Xopt does
+    held.ingest(valued(generator.suggest(1)))
+    assert held is not generator and len(generator.study.history) == 1
 
 
 @pytest.mark.parametrize(
