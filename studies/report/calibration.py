@@ -17,7 +17,7 @@ from surrogates.gaussian_process import gaussian_process
 
 __all__ = ["Calibration", "calibrate"]
 
-_FOLDS, _LEAST, _MOST = 5, 12, 200
+_LEAST, _MOST = 12, 300
 _LEVELS = np.array([0.5, 0.68, 0.8, 0.9, 0.95])
 
 
@@ -72,7 +72,7 @@ class Calibration:
         }
         diagonal = _diagonal(ends)
         layout = figure([diagonal, points], xaxis=axis(f"observed {measure}"), yaxis=axis(f"predicted {measure}"))
-        caption = f"A Gaussian process predicts a fifth of the trials from the others, {_FOLDS} times."
+        caption = "What a Gaussian process says of each trial that it does not see, from all trials elsewhere."
         predicted = Panel("predicted", "Predicted and observed", caption, layout, height=380)
         covered = {
             "type": "scatter",
@@ -98,30 +98,46 @@ class Calibration:
 
 
 def calibrate(view: View, seed: int = 0) -> Calibration | None:
-    """Predictions of each trial's value from the other folds' trials; None where there are too few.
+    """Predictions of each trial's value from the trials at all other parameters; None where there are too few.
 
-    Trials at equal parameters are held out together. Of long studies a random part is taken.
+    The process learns its length scales and its noise once, from all of them. Of long studies a random part is taken.
+
+    Source: Rasmussen and Williams, 2006, equation 5.12, for several rows left out together: Ginsbourger and Schaerer,
+        2021, arXiv 2101.03108.
     """
     rows = np.flatnonzero(np.isfinite(view.value))
     generator = torch.Generator().manual_seed(seed)
     if len(rows) > _MOST:
         rows = rows[np.sort(torch.randperm(len(rows), generator=generator)[:_MOST].numpy())]
+    if len(rows) < _LEAST or not view.value[rows].std() > 0:
+        return None
     theta, value = _coordinates(view, rows), torch.from_numpy(view.value[rows])
     _, point = theta.unique(dim=0, return_inverse=True)
-    n_points = int(point.max()) + 1 if len(rows) else 0
-    if n_points < _LEAST or not float(value.std()) > 0:
+    if int(point.max()) + 1 < _LEAST:
         return None
-    fold = (torch.randperm(n_points, generator=generator) % _FOLDS)[point]
-    mean, deviation = torch.empty_like(value), torch.empty_like(value)
-    for part in range(_FOLDS):
-        held = fold == part
-        with isolated(generator), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of jitter and of fits that end early: a user could mend neither
-            model = gaussian_process(theta[~held], value[~held], bounds=_bounds(theta))
-            with torch.no_grad():
-                posterior = model.posterior(theta[held], observation_noise=True)
-                mean[held], deviation[held] = posterior.mean.squeeze(-1), posterior.variance.squeeze(-1).sqrt()
-    return Calibration(rows, value.numpy(), mean.numpy(), deviation.numpy())
+    centre, spread = value.mean(), value.std()
+    with isolated(generator), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of jitter and of fits that end early: a user could mend neither
+        inverse, residual = _inverse(theta, (value - centre) / spread)
+    mean, variance = torch.empty_like(value), torch.empty_like(value)
+    for left in range(int(point.max()) + 1):
+        out = (point == left).nonzero().squeeze(-1)
+        covariance = torch.linalg.inv(inverse[out][:, out])
+        mean[out] = value[out] - spread * (covariance @ (inverse @ residual)[out])
+        variance[out] = spread.square() * covariance.diagonal()
+    return Calibration(rows, value.numpy(), mean.numpy(), variance.clamp_min(0).sqrt().numpy())
+
+
+def _inverse(theta: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+    """Of standardised observations in the unit cube: the inverse covariance [n, n], and the distance to the mean [n].
+
+    In this cube and scale the transforms of the process change nothing.
+    """
+    bounds = torch.stack([torch.zeros(theta.shape[1]), torch.ones(theta.shape[1])]).double()
+    model = gaussian_process(theta, value, bounds=bounds)
+    with torch.no_grad():
+        prior = model.likelihood(model.forward(theta))
+        return torch.linalg.inv(prior.covariance_matrix), value - prior.mean
 
 
 def _coordinates(view: View, rows: NDArray[np.int64]) -> Tensor:
@@ -134,10 +150,6 @@ def _coordinates(view: View, rows: NDArray[np.int64]) -> Tensor:
         else:
             columns.append(parameter.to_unit(values))
     return torch.from_numpy(np.stack(columns, 1))
-
-
-def _bounds(theta: Tensor) -> Tensor:
-    return torch.stack([torch.zeros(theta.shape[1]), torch.ones(theta.shape[1])]).double()
 
 
 def _diagonal(ends: list[float]) -> dict[str, Any]:

@@ -13,6 +13,10 @@ from studies.report.view import Parameter, View
 __all__ = ["pairs", "parallel", "parameter_axis", "slices"]
 
 _CLASSES = ("#dfe4ec", "#c9d5ec", "#a9c0ec", "#7fa0e0", "#4f79d0", "#1c46a3")  # from the worst sixth to the best
+_OTHERS = (
+    ("failed", {"color": FAILED, "size": 8, "symbol": "x-thin-open"}),
+    ("pending", {"color": MUTED, "size": 7, "symbol": "circle-open"}),
+)
 _MOST = 24  # parameters that are shown one at a time
 
 
@@ -86,19 +90,28 @@ def slices(view: View) -> list[Panel]:
 
 def pairs(view: View, most: int = 4) -> list[Panel]:
     """Where trials were placed: each pair of the first parameters."""
-    rows = thinned(np.arange(len(view.trials)))
-    if not len(rows):
-        return []
     valued = bool(np.isfinite(view.value).any())
-    colour = view.value[rows] if valued else rows.astype(float)
+    rows = thinned(np.flatnonzero(np.isfinite(view.value)) if valued else view.where("complete"), view.best)
+    colour, title = (view.value[rows], view.measure) if valued else (rows.astype(float), "trial")
     panels: list[Panel] = []
     for i, j in combinations(range(min(len(view.parameters), most)), 2):
         x, y = view.parameters[i], view.parameters[j]
-        trace = _points(
-            view, rows, view.theta[rows, i], view.theta[rows, j], colour, view.measure if valued else "trial", valued
+        traces = [_points(view, rows, view.theta[rows, i], view.theta[rows, j], colour, title, valued)]
+        for state, marker in _OTHERS:
+            if len(others := thinned(view.where(state), most=500)):
+                at = {"x": numbers(view.theta[others, i]), "y": numbers(view.theta[others, j])}
+                text = [f"trial {row} {'failed' if state == 'failed' else 'is pending'}" for row in others]
+                traces.append(
+                    {"type": "scatter", "mode": "markers", "name": state, **at, "marker": marker}
+                    | {"text": text, "hoverinfo": "text"}
+                )
+        layout = figure(
+            [{**trace, "showlegend": "name" in trace} for trace in traces],
+            showlegend=len(traces) > 1,
+            xaxis=parameter_axis(x),
+            yaxis=parameter_axis(y),
         )
-        layout = figure([trace], xaxis=parameter_axis(x), yaxis=parameter_axis(y), showlegend=False)
-        caption = f"Each trial, dark where {f'the {view.measure} is small' if valued else 'it came late'}."
+        caption = f"Each trial, dark where {f'the {title} is small' if valued else 'it came late'}."
         panels.append(Panel(f"pair-{i}-{j}", f"{x.name} and {y.name}", caption, layout, height=360))
     return panels
 
@@ -143,8 +156,12 @@ def _points(
     title: str,
     small_is_dark: bool = False,
 ) -> dict[str, Any]:
-    finite = colour[np.isfinite(colour)]
-    limits = {"cmin": float(finite.min()), "cmax": float(np.quantile(finite, 0.9) if small_is_dark else finite.max())}
+    limits: dict[str, float] = {}
+    if len(colour):
+        limits = {
+            "cmin": float(colour.min()),
+            "cmax": float(np.quantile(colour, 0.9) if small_is_dark else colour.max()),
+        }
     bar = {"title": {"text": plain(title, 20), "side": "right"}, "thickness": 10, "outlinewidth": 0}
     text = [f"trial {row}: {view.value[row]:.6g}" if np.isfinite(view.value[row]) else f"trial {row}" for row in rows]
     return {

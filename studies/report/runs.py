@@ -136,7 +136,7 @@ def _named(learned: list[dict[str, Any]], true: list[dict[str, Any]]) -> list[di
 
 
 def _faded(traces: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    return [{**trace, "opacity": 0.2 + 0.8 * (k + 1) / len(traces)} for k, trace in enumerate(traces)]
+    return [{**trace, "opacity": min(0.2 + 0.8 * (k + 1) / len(traces), 1.0)} for k, trace in enumerate(traces)]
 
 
 def _label(test: Trajectory, component: int) -> str:

@@ -14,6 +14,7 @@ from studies.ledger import Ledger
 from studies.objective import Objective, evaluate_objective
 from studies.spaces.base import Space
 from studies.spaces.box import Box
+from studies.spaces.parameters import Choice, Integer, Log, Real
 from studies.spaces.pool import Pool
 from studies.storage.base import Storage, StudyRecord
 
@@ -156,11 +157,19 @@ def view_of(record: StudyRecord, history: History, objective: Objective | None =
 
 
 def recorded_space(description: Mapping[str, Any]) -> Space:
-    """A space with the recorded names and bounds; what else limits it is not known."""
+    """A space with the recorded names, kinds, bounds and units; constraints are not made anew."""
     if "candidates" in description:
         return Pool(torch.tensor(description["candidates"], dtype=torch.float64), description["names"])
     ranges = _parameters(description, np.empty((0, len(description["names"]))))
-    return Box({each.name: (each.low, each.high) for each in ranges})
+    made: dict[str, Real | Log | Integer | Choice] = {}
+    for each in ranges:
+        if each.kind == "choice":
+            made[each.name] = Choice(*each.choices)
+        elif each.kind == "integer":
+            made[each.name] = Integer(round(each.low), round(each.high))
+        else:
+            made[each.name] = (Log if each.kind == "log" else Real)(each.low, each.high)
+    return Box(made, {each.name: each.unit for each in ranges if each.unit})
 
 
 def _measure(history: History, objective: Objective | None, column: int) -> tuple[Tensor, str]:

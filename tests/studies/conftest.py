@@ -1,4 +1,4 @@
-"""Fixtures of the tests of studies: a throw-away PostgreSQL server, and databases in it."""
+"""Fixtures of the tests of studies: a throw-away PostgreSQL server, databases in it, and a browser without a window."""
 
 import getpass
 import importlib.util
@@ -64,6 +64,35 @@ def make_postgres(postgres_server):
 def postgres(make_postgres):
     """The URL of an empty database."""
     return make_postgres()
+
+
+@pytest.fixture(scope="module")  # while it lives, its event loop is the thread's
+def browser():
+    """Chromium, driven by Playwright."""
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        pytest.skip("Chromium is not installed: apt-get install chromium")
+    if importlib.util.find_spec("playwright") is None:
+        pytest.skip("Playwright is not installed: pip install 'diffsim-studies[test]'")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def watched_page(browser):
+    """A page, and lists of what it complains of and asks for: (page, problems, requests)."""
+    page, problems, requests = browser.new_page(viewport={"width": 1280, "height": 900}), [], []
+    page.set_default_timeout(120_000)
+    page.on("console", lambda message: problems.append(f"{message.type}: {message.text}"))
+    page.on("pageerror", lambda error: problems.append(f"error: {error}"))
+    page.on("dialog", lambda dialog: (problems.append(f"dialog: {dialog.message}"), dialog.dismiss()))
+    page.on("request", lambda request: requests.append(request.url))
+    yield page, problems, requests
+    page.close()
 
 
 def _in_memory():
