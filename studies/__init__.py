@@ -22,8 +22,10 @@ if TYPE_CHECKING:
     from studies.spaces.parameters import Choice, Integer, Log, Real
     from studies.spaces.pool import Pool
     from studies.stopping import Budget, ModelError, NoImprovement, RegretBound, Stop
-    from studies.storage.base import Storage
+    from studies.storage.base import Lease, Storage
     from studies.storage.memory import MemoryStorage
+    from studies.storage.postgres import PostgreSQLStorage
+    from studies.storage.resolve import open_storage
     from studies.storage.sqlite import SQLiteStorage
     from studies.strategies.base import Batched, Optimiser, Strategy
     from studies.strategies.cma_es import CMAES
@@ -53,6 +55,7 @@ __all__ = [
     "History",
     "Integer",
     "Linear",
+    "Lease",
     "LocalDescent",
     "Log",
     "Manifold",
@@ -65,6 +68,7 @@ __all__ = [
     "Optimiser",
     "PaperLoop",
     "Pool",
+    "PostgreSQLStorage",
     "Proposal",
     "Random",
     "RandomSearch",
@@ -91,6 +95,7 @@ __all__ = [
     "evaluate_objective",
     "isolated",
     "measured",
+    "open_storage",
     "note",
 ]
 
@@ -113,8 +118,10 @@ _MODULES = {
     "studies.spaces.parameters": ("Choice", "Integer", "Log", "Real"),
     "studies.spaces.pool": ("Pool",),
     "studies.stopping": ("Budget", "ModelError", "NoImprovement", "RegretBound", "Stop"),
-    "studies.storage.base": ("Storage",),
+    "studies.storage.base": ("Lease", "Storage"),
     "studies.storage.memory": ("MemoryStorage",),
+    "studies.storage.postgres": ("PostgreSQLStorage",),
+    "studies.storage.resolve": ("open_storage",),
     "studies.storage.sqlite": ("SQLiteStorage",),
     "studies.strategies.base": ("Batched", "Optimiser", "Strategy"),
     "studies.strategies.cma_es": ("CMAES",),

@@ -1,7 +1,7 @@
 """What a strategy sees and returns: the history of a study, its trials, and a proposal. Values, never the study."""
 
-import json
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
@@ -15,6 +15,7 @@ from studies.columns import Columns, join
 from studies.spaces.base import Space
 
 if TYPE_CHECKING:
+    import pandas
     import xarray
 
 __all__ = ["History", "Proposal", "Trial"]
@@ -48,6 +49,8 @@ class Trial:
         seconds: How long the simulator took.
         host: Which machine and process ran it.
         x: The simulator's random inputs, float64, shape [k], where it shows them and was run.
+        seed: The seed of the simulator's generator.
+        environment: What it ran in, a JSON text; see `studies.record.environment`.
     """
 
     number: int
@@ -60,6 +63,8 @@ class Trial:
     seconds: float | None = None
     host: str | None = None
     x: Tensor | None = None
+    seed: int | None = None
+    environment: str | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -178,41 +183,30 @@ class History:
             )
         return Trajectory(t, self.outcome.transpose(0, 1))
 
+    def to_pandas(self) -> "pandas.DataFrame":
+        """All trials as a table, one row each; see `studies.export.to_pandas`."""
+        from studies.export import to_pandas
+
+        return to_pandas(self)
+
+    def to_csv(self, path: str | os.PathLike[str]) -> None:
+        """Writes that table as CSV."""
+        from studies.export import to_csv
+
+        to_csv(self, path)
+
     def to_xarray(self) -> "xarray.Dataset":
         """All trials as a dataset: theta by parameter, state, round, error, outcome and x (NaN where there is none)."""
-        import xarray
+        from studies.export import to_xarray
 
-        outcome = _filled([trial.outcome for trial in self.trials], self.outcome)
-        units: Mapping[str, str] = self.space.describe().get("units", {})
-        dims = [f"outcome_{axis}" for axis in range(outcome.ndim - 1)]
-        inputs = {} if self.x is None else {"x": _filled([trial.x for trial in self.trials], self.x).numpy()}
-        columns = {
-            "state": [trial.state for trial in self.trials],
-            "round": [trial.round for trial in self.trials],
-            "seconds": [torch.nan if trial.seconds is None else trial.seconds for trial in self.trials],
-            "error": [trial.error or "" for trial in self.trials],
-        }
-        return xarray.Dataset(
-            {
-                "theta": (["trial", "parameter"], self.tried.numpy()),
-                "outcome": (["trial", *dims], outcome.numpy()),
-                **{name: (["trial", "input"], column) for name, column in inputs.items()},
-                **{name: ("trial", column) for name, column in columns.items()},
-            },
-            coords={
-                "trial": [trial.number for trial in self.trials],
-                "parameter": list(self.space.names),
-                "units": ("parameter", [units.get(name, "") for name in self.space.names]),
-            },
-            attrs={"space": json.dumps(self.space.describe()), "info": json.dumps([dict(note) for note in self.info])},
-        )
+        return to_xarray(self)
+
+    def to_zarr(self, path: str | os.PathLike[str]) -> None:
+        """Writes that dataset as a zarr store, which `xarray.open_zarr` reads; needs the extra `zarr`."""
+        from studies.export import to_zarr
+
+        to_zarr(self, path)
 
 
 def _rows(theta: Tensor | None) -> list[Tensor]:
     return [] if theta is None else list(theta.double())
-
-
-def _filled(rows: Sequence[Tensor | None], column: Tensor) -> Tensor:
-    """Rows like those of a column, NaN where there is none."""
-    blank = torch.full(column.shape[1:], torch.nan, dtype=column.dtype)
-    return torch.stack([blank if row is None else row for row in rows]) if rows else blank[None][:0]

@@ -119,4 +119,6 @@ def _told(trial: Trial, result: Result) -> Trial:
         result.seconds,
         result.host,
         None if result.x is None else torch.tensor(result.x),
+        result.seed,
+        result.environment,
     )

@@ -15,6 +15,7 @@ from studies.executors.job import as_results, readable
 from studies.executors.resolve import AnyExecutor, open_place
 from studies.history import History
 from studies.ledger import Ledger
+from studies.importing import add_past
 from studies.objective import Objective
 from studies.progress import Progress
 from studies.randomness import isolated, key_generator
@@ -146,6 +147,22 @@ class Study:
             if result.outcome is not None and (error := conforming(result, self._asker.ledger.first).error):
                 raise ArgumentError(error)
         self.storage.add_results(self.name, results)
+
+    def add(self, theta: object, outcome: object, x: object = None) -> tuple[int, ...]:
+        """Adds trials that were run elsewhere, as a round whose info says "imported"; the same data are added once.
+
+        Args:
+            theta: Parameters inside the space, shape [n, d].
+            outcome: One row a trial, shape [n, ...]; rows that are not finite are failed trials.
+            x: The simulator's random inputs, shape [n, k], for all trials of a study or for none.
+
+        Returns:
+            The trials' numbers.
+
+        Raises:
+            ArgumentError: A shape is wrong, or theta is not inside the space.
+        """
+        return add_past(self.storage, self.name, self.space, theta, outcome, x)
 
     def fail(self, trials: Round | int | Sequence[int], error: str) -> None:
         """Records trials as failed.

@@ -30,6 +30,7 @@ LIBRARIES = {
         "zuko",
     },
     "studies": {
+        "pandas",
         "alembic",
         "annotated_types",
         "pydantic",

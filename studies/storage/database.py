@@ -31,10 +31,13 @@ T = TypeVar("T")
 
 OF_STUDY, START, OF_TRIAL = sa.bindparam("of_study"), sa.bindparam("start"), sa.bindparam("of_trial")
 NEW_ROUNDS = ROUNDS.select().where(ROUNDS.c.study == OF_STUDY, ROUNDS.c.number >= START).order_by(ROUNDS.c.number)
+NEW_ROUND, NEW_LEASE = ROUNDS.insert(), LEASES.insert()
 NEW_RESULTS = (
     RESULTS.select().where(RESULTS.c.study == OF_STUDY, RESULTS.c.position >= START).order_by(RESULTS.c.position)
 )
-LAST_POSITION = sa.select(sa.func.max(RESULTS.c.position)).where(RESULTS.c.study == OF_STUDY)
+LAST = RESULTS.alias()
+NEXT_POSITION = sa.select(sa.func.coalesce(sa.func.max(LAST.c.position) + 1, 0)).where(LAST.c.study == OF_STUDY)
+NEW_RESULT = RESULTS.insert().values(study=OF_STUDY, position=NEXT_POSITION.scalar_subquery())
 END_LEASE = LEASES.delete().where(LEASES.c.study == OF_STUDY, LEASES.c.trial == OF_TRIAL)
 
 
@@ -77,7 +80,9 @@ class Database(ABC):
 
         def add(connection: sa.Connection) -> StudyRecord:
             if not (row := connection.execute(stored).first()):
-                _insert(connection, STUDIES, [study_values(study)], f"The study {study.name!r} was made meanwhile.")
+                _insert(
+                    connection, STUDIES.insert(), [study_values(study)], f"The study {study.name!r} was made meanwhile."
+                )
                 row = connection.execute(stored).one()
             return as_study(row)
 
@@ -96,10 +101,10 @@ class Database(ABC):
 
         def add(connection: sa.Connection) -> None:
             study = self._id(connection, name, lock=True)
-            _insert(connection, ROUNDS, [{"study": study, **values}], conflict)
+            _insert(connection, NEW_ROUND, [{"study": study, **values}], conflict)
             until = 0.0 if worker is None else self._now(connection) + seconds
             lease = {"study": study, "worker": worker, "until": until, "granted": int(worker is not None)}
-            connection.execute(LEASES.insert(), [{**lease, "trial": trial} for trial in round.trials])
+            connection.execute(NEW_LEASE, [{**lease, "trial": trial} for trial in round.trials])
 
         self._run(add, write=True)
 
@@ -182,12 +187,9 @@ class Database(ABC):
 
     def _tell(self, connection: sa.Connection, name: str, rows: Sequence[dict[str, Any]]) -> None:
         study = self._id(connection, name, lock=True)
-        last = connection.execute(LAST_POSITION, {"of_study": study}).scalar()
-        first = 0 if last is None else last + 1
         trials = [row["trial"] for row in rows]
         conflict = f"One of the trials {trials} of study {name!r} was told already. Tell each once."
-        numbered = [{"study": study, "position": first + n, **row} for n, row in enumerate(rows)]
-        _insert(connection, RESULTS, numbered, conflict)
+        _insert(connection, NEW_RESULT, [{"of_study": study, **row} for row in rows], conflict)
         connection.execute(END_LEASE, [{"of_study": study, "of_trial": trial} for trial in trials])
 
     def _id(self, connection: sa.Connection, name: str, lock: bool = False) -> int:
@@ -207,21 +209,25 @@ class Database(ABC):
 
     def _environment(self, text: str) -> int:
         """The id of an environment, which is added if it is new."""
+        if text in self._environments:
+            return self._environments[text]
         digest = hashlib.sha256(text.encode()).hexdigest()
         known = sa.select(ENVIRONMENTS.c.id).where(ENVIRONMENTS.c.sha256 == digest)
 
         def add(connection: sa.Connection) -> int:
             if (number := connection.execute(known).scalar()) is None:
-                _insert(connection, ENVIRONMENTS, [{"sha256": digest, "text": text}], "It was added meanwhile.")
+                _insert(
+                    connection, ENVIRONMENTS.insert(), [{"sha256": digest, "text": text}], "It was added meanwhile."
+                )
                 number = connection.execute(known).scalar_one()
             return number
 
-        if text not in self._environments:
-            try:
-                self._environments[text] = self._run(add, write=True)
-            except ConflictError:
-                self._environments[text] = self._run(lambda connection: connection.execute(known).scalar_one())
-        return self._environments[text]
+        try:
+            number = self._run(add, write=True)
+        except ConflictError:
+            number = self._run(lambda connection: connection.execute(known).scalar_one())
+        self._environments[text] = number
+        return number
 
     def _values(self, result: Result, environment: int | None, stem: str) -> dict[str, Any]:
         try:
@@ -241,9 +247,9 @@ class Database(ABC):
                 self._files.remove(file)
 
 
-def _insert(connection: sa.Connection, table: sa.Table, rows: list[dict[str, Any]], conflict: str) -> None:
+def _insert(connection: sa.Connection, statement: sa.Insert, rows: list[dict[str, Any]], conflict: str) -> None:
     try:
-        connection.execute(table.insert(), rows)
+        connection.execute(statement, rows)
     except IntegrityError as error:
         raise ConflictError(conflict) from error
 

@@ -16,7 +16,7 @@ from sqlalchemy.exc import DBAPIError
 from studies.errors import StorageError
 from studies.storage.arrays import OutcomeFiles
 from studies.storage.database import Database
-from studies.storage.migrations.upgrade import create_tables, layout_of, upgrade
+from studies.storage.migrations.upgrade import create_tables, upgrade
 from studies.storage.tables import LAYOUT
 
 __all__ = ["SQLiteStorage"]
@@ -91,10 +91,12 @@ class SQLiteStorage(Database):
         with self._translated():
             self._follow()
             with self._engine.connect() as connection, connection.begin():
+                driver = connection.connection.driver_connection
+                assert isinstance(driver, sqlite3.Connection)
                 if write:
-                    self._pace(connection)
+                    self._pace(driver)
                 # A transaction that reads first and writes later can fail at its first write; taking the lock cannot.
-                connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+                driver.execute("BEGIN IMMEDIATE" if write else "BEGIN")
                 return work(connection)
 
     def _follow(self) -> None:
@@ -108,10 +110,10 @@ class SQLiteStorage(Database):
             self._texts.clear()
             self._file = file
 
-    def _pace(self, connection: sa.Connection) -> None:
+    def _pace(self, connection: sqlite3.Connection) -> None:
         """Waits for the disk at most once a second: a commit that does so makes all earlier ones outlive the power."""
         due = time.monotonic() - self._synced >= SYNC_SECONDS
-        connection.exec_driver_sql(f"PRAGMA synchronous = {'FULL' if due else 'NORMAL'}")
+        connection.execute(f"PRAGMA synchronous = {'FULL' if due else 'NORMAL'}")
         if due:
             self._synced = time.monotonic()
 
@@ -129,7 +131,7 @@ class SQLiteStorage(Database):
             if connection.exec_driver_sql("PRAGMA application_id").scalar_one() != APPLICATION_ID:
                 raise StorageError(f"{self.path} is an SQLite file, but not one of studies. Name another file.")
             layout = connection.exec_driver_sql("PRAGMA user_version").scalar_one()
-            if layout == LAYOUT == layout_of(connection):
+            if layout == LAYOUT:
                 return True
             if layout != 2:
                 mend = "Use the version that wrote it."

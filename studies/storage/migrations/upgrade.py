@@ -4,6 +4,7 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
+from studies.errors import StorageError
 from studies.storage.tables import LAYOUT, METADATA, REVISION, revision_of
 
 __all__ = ["create_tables", "layout_of", "upgrade"]
@@ -24,13 +25,21 @@ def layout_of(connection: sa.Connection) -> int | None:
 
 
 def upgrade(connection: sa.Connection, layout: int) -> None:
-    """Brings a database from an older layout to the present one, keeping all that it holds."""
+    """Brings a database from an older layout to the present one, keeping all that it holds.
+
+    Raises:
+        StorageError: What it holds is damaged; the caller's transaction is to be undone.
+    """
     from alembic.migration import MigrationContext
     from alembic.operations import Operations
     from alembic.script import ScriptDirectory
 
     scripts = ScriptDirectory(str(Path(__file__).parent))
     context = MigrationContext.configure(connection)
-    for step in reversed(list(scripts.iterate_revisions("head", revision_of(layout)))):
-        step.module.upgrade(Operations(context))
-        context.stamp(scripts, step.revision)
+    try:
+        for step in reversed(list(scripts.iterate_revisions("head", revision_of(layout)))):
+            step.module.upgrade(Operations(context))
+            context.stamp(scripts, step.revision)
+    except (ValueError, EOFError) as error:
+        what = f"The database is damaged and cannot be upgraded from layout {layout} to {LAYOUT} ({error})."
+        raise StorageError(f"{what} It was left as it is; restore a copy.") from error

@@ -23,7 +23,7 @@ def upgrade(op: Operations) -> None:
     )
     op.create_table(
         "rounds",
-        sa.Column("study", sa.ForeignKey("studies.id"), primary_key=True),
+        sa.Column("study", sa.Integer, sa.ForeignKey("studies.id"), primary_key=True),
         sa.Column("number", sa.Integer, primary_key=True),
         sa.Column("first", sa.Integer, nullable=False),
         sa.Column("theta", sa.LargeBinary, nullable=False),
@@ -34,7 +34,7 @@ def upgrade(op: Operations) -> None:
     op.create_table(
         "results",
         sa.Column("id", sa.Integer, primary_key=True),
-        sa.Column("study", sa.ForeignKey("studies.id"), nullable=False),
+        sa.Column("study", sa.Integer, sa.ForeignKey("studies.id"), nullable=False),
         sa.Column("trial", sa.Integer, nullable=False),
         sa.Column("outcome", sa.LargeBinary),
         sa.Column("error", sa.String),

@@ -25,7 +25,7 @@ def upgrade(op: Operations) -> None:
     op.rename_table("results", "old_results")
     results = op.create_table(
         "results",
-        sa.Column("study", sa.ForeignKey("studies.id"), primary_key=True),
+        sa.Column("study", sa.Integer, sa.ForeignKey("studies.id"), primary_key=True),
         sa.Column("position", sa.Integer, primary_key=True, autoincrement=False),
         sa.Column("trial", sa.Integer, nullable=False),
         sa.Column("outcome", sa.LargeBinary),
@@ -37,7 +37,7 @@ def upgrade(op: Operations) -> None:
         sa.Column("host", sa.String),
         sa.Column("x", sa.LargeBinary),
         sa.Column("seed", sa.BigInteger),
-        sa.Column("environment", sa.ForeignKey("environments.id")),
+        sa.Column("environment", sa.Integer, sa.ForeignKey("environments.id")),
         sa.UniqueConstraint("study", "trial"),
     )
     kept = ("trial", "outcome", "error", "started", "seconds", "host", "x")
@@ -48,7 +48,7 @@ def upgrade(op: Operations) -> None:
     op.drop_table("old_results")
     leases = op.create_table(
         "leases",
-        sa.Column("study", sa.ForeignKey("studies.id"), primary_key=True),
+        sa.Column("study", sa.Integer, sa.ForeignKey("studies.id"), primary_key=True),
         sa.Column("trial", sa.Integer, primary_key=True, autoincrement=False),
         sa.Column("worker", sa.String),
         sa.Column("until", sa.Double, nullable=False),
