@@ -39,8 +39,8 @@ class CMAES:
     Args:
         objective: What is minimised, of the outcome (and the inputs x, where observed); None: the outcome itself.
         start: The first mean; the centre of the box by default.
-        sigma: The first standard deviation, in the parameters' units: one number, or one for each parameter; a fifth of
-            the box's widths by default.
+        sigma: The first standard deviation, in the parameters' units (for a Log in natural logarithms): one number,
+            or one for each parameter; a fifth of the box's widths by default.
         repeats: Simulations of each point, averaged.
         population: Points a generation; 4 + 3 ln d by default.
 
@@ -75,14 +75,14 @@ class CMAES:
             unit = torch.from_numpy(np.asarray(state.ask()))
         told = list(generations[-1][1]) if generations else []
         notes = {"seed": seed, "told": told, "origin": _plain(self._origin(history.space))}
-        plan = Plan(_from_unit(unit, history.space), self.repeats, history.n_rounds, notes)
+        plan = Plan(box_of(history.space, self).from_unit(unit), self.repeats, history.n_rounds, notes)
         return Proposal(plan.next(history, n), {"cma": plan.note})
 
     def recommend(self, history: History) -> Tensor:
         """The mean of the Gaussian, shape [d]."""
         generations = self._generations(self._plan(history), history)
         state = _replay(self._origin(history.space), generations)
-        return _from_unit(torch.from_numpy(np.array(state.result.xfavorite)), history.space)
+        return box_of(history.space, self).from_unit(torch.from_numpy(np.array(state.result.xfavorite)))
 
     def batch(self, history: History) -> int:
         """The trials that are left of the generation, or those of the next one."""
@@ -111,11 +111,10 @@ class CMAES:
 
     def _origin(self, space: Space) -> _Origin:
         """What the first generation depends on, in the unit cube."""
-        low, high = box_of(space, self).bounds
-        start = (start_point(space, self.start) - low) / (high - low)
-        sigma = (
-            torch.full_like(low, 0.2) if self.sigma is None else widths_of("sigma", self.sigma, space) / (high - low)
-        )
+        box = box_of(space, self)
+        start = box.to_unit(start_point(box, self.start))
+        low, high = box.to_scale(box.bounds)
+        sigma = torch.full_like(low, 0.2) if self.sigma is None else widths_of("sigma", self.sigma, box) / (high - low)
         return tuple(start.tolist()), tuple(sigma.tolist()), self.population
 
 
@@ -167,11 +166,6 @@ def _quiet(seed: int) -> Generator[None]:
     with isolated(torch.Generator().manual_seed(seed)), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
-
-
-def _from_unit(unit: Tensor, space: Space) -> Tensor:
-    low, high = space.bounds
-    return (low + (high - low) * unit).clamp(low, high)
 
 
 def _plain(origin: _Origin) -> list[Any]:

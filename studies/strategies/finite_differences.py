@@ -10,7 +10,7 @@ from torch import Tensor
 
 from studies.history import History, Proposal
 from studies.objective import Objective
-from studies.spaces.base import Space
+from studies.spaces.box import Box
 from studies.strategies.plan import Plan
 from studies.strategies.settings import box_of, check_count, check_objective, start_point, widths_of
 
@@ -29,8 +29,9 @@ class FiniteDifferences:
         objective: What is minimised, of the outcome (and the inputs x, where observed); None: the outcome itself.
         start: Where it starts; the centre of the box by default.
         repeats: Simulations of each point, averaged.
-        step: Half the distance of a difference's points, in the parameters' units: one number, or one for each.
-        lr: Adam's learning rate, in the parameters' units: one number, or one for each.
+        step: Half the distance of a difference's points, in the parameters' units: one number, or one for each; for a
+            Log a difference of natural logarithms.
+        lr: Adam's learning rate, in the same units: one number, or one for each.
 
     Raises:
         ArgumentError: `repeats` is too small, the start lies outside the box, or a width is not positive.
@@ -53,7 +54,7 @@ class FiniteDifferences:
         plan = Plan.last(history, "differences")
         if plan is None or plan.is_finished(history):
             state = self._state(plan, history)
-            points = self._points(torch.tensor(state["theta"], dtype=torch.float64), history.space)
+            points = self._points(torch.tensor(state["theta"], dtype=torch.float64), box_of(history.space, self))
             plan = Plan(points, self.repeats, history.n_rounds, state)
             return Proposal(plan.next(history, n), {"differences": plan.note})
         return Proposal(plan.next(history, n))
@@ -78,9 +79,8 @@ class FiniteDifferences:
             return {"theta": start, "first": [0.0] * space.dim, "second": [0.0] * space.dim, "steps": 0}
         if not plan.is_finished(history):
             return dict(plan.notes)
-        low, high = space.bounds
         up, down = plan.means(self.objective, history).chunk(2)
-        above, below = plan.points.chunk(2)
+        above, below = space.to_scale(plan.points).chunk(2)
         slope = ((up - down) / (above - below).diagonal()).nan_to_num()
         names = ("theta", "first", "second")
         theta, first, second = (torch.tensor(plan.notes[name], dtype=torch.float64) for name in names)
@@ -88,12 +88,11 @@ class FiniteDifferences:
         first = first.lerp(slope, 1 - _DECAY[0])
         second = second.lerp(slope.square(), 1 - _DECAY[1])
         scale = second.sqrt() / math.sqrt(1 - _DECAY[1] ** steps) + 1e-12
-        theta = theta - widths_of("lr", self.lr, space) * first / (1 - _DECAY[0] ** steps) / scale
-        state = {"theta": theta.clamp(low, high), "first": first, "second": second}
+        step = widths_of("lr", self.lr, space) * first / (1 - _DECAY[0] ** steps) / scale
+        state = {"theta": space.from_scale(space.to_scale(theta) - step), "first": first, "second": second}
         return {**{name: value.tolist() for name, value in state.items()}, "steps": steps}
 
-    def _points(self, theta: Tensor, space: Space) -> Tensor:
+    def _points(self, theta: Tensor, space: Box) -> Tensor:
         """The points above theta in each parameter, then those below, inside the box, shape [2 d, d]."""
-        low, high = space.bounds
-        steps = widths_of("step", self.step, space).diag()
-        return torch.cat([theta + steps, theta - steps]).clamp(low, high)
+        theta, steps = space.to_scale(theta), widths_of("step", self.step, space).diag()
+        return space.from_scale(torch.cat([theta + steps, theta - steps]))

@@ -87,10 +87,10 @@ class LocalDescent:
         if last is None:
             region = self._first(box, int(torch.randint(2**31, (), generator=generator)))
         elif not _finished(history, *last):
-            return Proposal(_from_unit(box, last[1].points(_asked(history, last[0]), n)))
+            return Proposal(box.from_unit(last[1].points(_asked(history, last[0]), n)))
         else:
             region, _ = self._next(history, *last)
-        return Proposal(_from_unit(box, region.points(0, n)), {"local": region.note})
+        return Proposal(box.from_unit(region.points(0, n)), {"local": region.note})
 
     def batch(self, history: History) -> int:
         """The trials that are left of the round, or those of the next one."""
@@ -111,7 +111,7 @@ class LocalDescent:
         if len(history) >= LEAST:
             region, model = self._next(history, *last)
             regions.append(region)
-        return _from_unit(box, _best(regions, model))
+        return box.from_unit(_best(regions, model))
 
     @property
     def _surrogates(self) -> Sequence[Callable[[], Surrogate]]:
@@ -124,7 +124,7 @@ class LocalDescent:
         return regions[-1] if regions else None
 
     def _first(self, box: Box, seed: int) -> Region:
-        center = _to_unit(box, start_point(box, self.start))
+        center = box.to_unit(start_point(box, self.start))
         repeats = self._repeats(1.0, 10**9)
         size = self._size(box) * repeats
         return Region(tuple(center.tolist()), self._radius(box), size, repeats, seed)
@@ -211,7 +211,7 @@ class LocalDescent:
     def _rows(self, history: History, began: int, region: Region) -> tuple[Rows, Tensor]:
         """The good rows near a region, and which of them are of its own round."""
         value = evaluate_objective(self.objective, history)
-        unit = _to_unit(cast(Box, history.space), history.theta)
+        unit = cast(Box, history.space).to_unit(history.theta)
         if len(value) == 0:
             return Rows(unit, history.outcome, history.x, value), torch.zeros(0, dtype=torch.bool)
         which = value.isfinite() & region.near(unit)
@@ -229,13 +229,13 @@ class LocalDescent:
         good = value.isfinite()
         if int(good.sum()) < LEAST:
             raise ArgumentError(f"`history` must hold at least {LEAST} trials with a finite objective. Simulate more.")
-        rows = Rows(_to_unit(box, history.theta), history.outcome, history.x, value).take(good)
+        rows = Rows(box.to_unit(history.theta), history.outcome, history.x, value).take(good)
         model = fit_ladder(rows, objective, self._surrogates, 0)
         with torch.no_grad():
             best = rows.unit[model.mean(rows.unit).argsort()[:5]]
         low, high = rows.unit.amin(0), rows.unit.amax(0)
         found = search_ball(model.mean, best[0], float((high - low).norm()) / 4, best)
-        return _from_unit(box, found.clamp(low, high))
+        return box.from_unit(found.clamp(low, high))
 
 
 def _best(regions: Sequence[Region], model: LocalModel | None) -> Tensor:
@@ -286,12 +286,3 @@ def _asked(history: History, began: int) -> int:
 
 def _digest(history: History) -> int:
     return hash((history.theta.numpy().tobytes(), history.outcome.numpy().tobytes()))
-
-
-def _to_unit(box: Box, theta: Tensor) -> Tensor:
-    low, high = box.bounds
-    return (theta - low) / (high - low)
-
-
-def _from_unit(box: Box, unit: Tensor) -> Tensor:
-    return box.from_unit(unit)

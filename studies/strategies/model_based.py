@@ -12,9 +12,11 @@ from torch import Tensor
 
 from diffsim.errors import ArgumentError
 from studies.history import History, Proposal
+from studies.spaces.base import Rounded
 from studies.spaces.box import Box
 from studies.spaces.pool import Pool
 from studies.strategies.base import Strategy
+from studies.strategies.projected_search import descend_projected
 from studies.strategies.random import Random
 from studies.strategies.sobol import Sobol
 
@@ -31,7 +33,8 @@ class ModelBased(Generic[M]):
 
     A round of several trials is chosen one after the other, each knowing those before it and the pending ones
     (`X_pending`). Over a `Box` the acquisition is searched on a scrambled Sobol sample, then climbed by L-BFGS from
-    its best points; over a `Pool` every untried candidate is looked at.
+    its best points; over a `Pool` every untried candidate is looked at. Over other spaces, such as an `EnergyShell`,
+    and under constraints it is climbed by steps that are moved back into the space.
 
     Args:
         fit: Fits a model to a history, of at least one complete trial.
@@ -88,18 +91,23 @@ class ModelBased(Generic[M]):
         values = torch.where(torch.isfinite(values), values, -torch.inf)
         order = values.argsort(descending=True, stable=True)
         theta, value = candidates[order[:1]], float(values[order[0]])
-        if isinstance(history.space, Box) and self.climb:
+        space, starts = history.space, candidates[order[: self.restarts]]
+        if not self.climb or not isinstance(space, Rounded):
+            return theta, value
+        if isinstance(space, Box) and space.is_continuous and not space.constraints:
             climbed, reached = _optimize(
                 acquisition,
-                history.space.bounds,
+                space.bounds,
                 q=1,
                 num_restarts=self.restarts,
-                batch_initial_conditions=candidates[order[: self.restarts], None],
+                batch_initial_conditions=starts[:, None],
                 options={"maxiter": self.climb},
             )
-            if float(reached) > value:
-                theta, value = climbed.detach(), float(reached)
-        return theta, value
+            climbed, reached = climbed.detach(), float(reached)
+        else:
+            places, losses = descend_projected(lambda theta: -acquisition(theta[:, None]), starts, space, self.climb)
+            climbed, reached = places[losses.argmin()][None], -float(losses.min())
+        return (climbed, reached) if reached > value else (theta, value)
 
     def _candidates(self, history: History, taken: Tensor, generator: torch.Generator) -> Tensor:
         space = history.space

@@ -11,7 +11,7 @@ from torch import Tensor
 from diffsim.errors import ArgumentError, ArgumentTypeError
 from studies.history import History, Proposal
 from studies.objective import Objective, evaluate_objective
-from studies.spaces.base import Space
+from studies.spaces.box import Box
 from studies.strategies.plan import Plan
 from studies.strategies.settings import box_of, check_count, check_objective, start_point
 from surrogates.seeding import seeded
@@ -31,8 +31,8 @@ class PaperLoop:
     new surrogate is fitted to all simulations in that box, those of earlier steps too. The gradient of the mean
     objective of its samples moves theta by one step of Adam, at most eps long. There is no stopping rule.
 
-    At the space's bounds points and iterate are clamped. With fewer than two good simulations theta stays; a slope that
-    is not finite counts as zero.
+    At the box's bounds points and iterate are clamped. With fewer than two good simulations theta stays; a slope that
+    is not finite counts as zero. A Log parameter is replaced by its natural logarithm throughout.
 
     Args:
         surrogate: Makes a surrogate of the outcome, such as `lambda: CramerGAN(2)`.
@@ -77,7 +77,8 @@ class PaperLoop:
         plan = Plan.last(history, "paper")
         if plan is None or plan.is_finished(history):
             state = self._state(plan, history)
-            points = self._points(torch.tensor(state["theta"], dtype=torch.float64), history.space, generator)
+            theta = torch.tensor(state["theta"], dtype=torch.float64)
+            points = self._points(theta, box_of(history.space, self), generator)
             state["seed"] = int(torch.randint(2**31, (), generator=generator))
             plan = Plan(points, self.repeats, history.n_rounds, state)
             return Proposal(plan.next(history, n), {"paper": plan.note})
@@ -104,7 +105,8 @@ class PaperLoop:
         seed = state.pop("seed")
         names = ("theta", "first", "second")
         theta, first, second = (torch.tensor(state[name], dtype=torch.float64) for name in names)
-        slope = self._slope(history, theta, seed) if plan.is_finished(history) else None
+        theta = space.to_scale(theta)
+        slope = self._slope(history, space, theta, seed) if plan.is_finished(history) else None
         if slope is None:
             return state
         steps = state["steps"] + 1
@@ -113,12 +115,13 @@ class PaperLoop:
         scale = second.sqrt() / math.sqrt(1 - _DECAY[1] ** steps) + 1e-8
         step = -self.lr * first / (1 - _DECAY[0] ** steps) / scale
         step = step * min(1.0, self.eps / max(float(step.norm()), 1e-300))
-        state = {"theta": (theta + step).clamp(*space.bounds), "first": first, "second": second}
+        state = {"theta": space.from_scale(theta + step), "first": first, "second": second}
         return {**{name: value.tolist() for name, value in state.items()}, "steps": steps}
 
-    def _slope(self, history: History, theta: Tensor, seed: int) -> Tensor | None:
+    def _slope(self, history: History, space: Box, theta: Tensor, seed: int) -> Tensor | None:
         """The gradient of the surrogate's mean objective at theta, shape [d]; None with fewer than two good rows."""
-        near = (history.theta - theta).abs().amax(1) < self.eps
+        scaled = space.to_scale(history.theta)
+        near = (scaled - theta).abs().amax(1) < self.eps
         rows = (near & evaluate_objective(self.objective, history).isfinite()).nonzero()[-_MOST:, 0]
         if len(rows) < 2:
             return None
@@ -127,7 +130,7 @@ class PaperLoop:
         theta = theta.clone().requires_grad_()
         with seeded(seed):  # a surrogate that draws its weights globally is repeatable
             surrogate = self.surrogate()
-            surrogate.fit(history.theta[rows], outcome.flatten(1) if outcome.ndim > 1 else outcome[:, None], x)
+            surrogate.fit(scaled[rows], outcome.flatten(1) if outcome.ndim > 1 else outcome[:, None], x)
         if x is None:
             draws = surrogate.sample(theta, None, self.samples, generator)
         else:
@@ -138,8 +141,9 @@ class PaperLoop:
         (slope,) = torch.autograd.grad(value.mean(), theta)
         return slope.nan_to_num(0, 0, 0)
 
-    def _points(self, theta: Tensor, space: Space, generator: torch.Generator) -> Tensor:
+    def _points(self, theta: Tensor, space: Box, generator: torch.Generator) -> Tensor:
         """A Latin hypercube in the local box, then its centre, inside the space, shape [points + 1, d]."""
         cells = torch.stack([torch.randperm(self.points, generator=generator) for _ in theta], dim=1)
         unit = (cells + torch.rand(cells.shape, dtype=torch.float64, generator=generator)) / self.points
-        return torch.cat([theta + self.eps * (2 * unit - 1), theta[None]]).clamp(*space.bounds)
+        theta = space.to_scale(theta)
+        return space.from_scale(torch.cat([theta + self.eps * (2 * unit - 1), theta[None]]))

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from diffsim.errors import ArgumentError, ArgumentTypeError
-from studies.spaces.base import Space
+from studies.spaces.base import Rounded, Space
 from studies.spaces.box import Box
 
 __all__ = ["box_of", "check_count", "check_objective", "start_point", "widths_of"]
@@ -28,20 +28,29 @@ def check_objective(objective: object) -> None:
 
 
 def box_of(space: Space, strategy: object) -> Box:
-    """The space, which must be a box.
+    """The space, which must be a box of real and logarithmic parameters without constraints.
 
     Raises:
-        ArgumentTypeError: It is none; the message names the strategy.
+        ArgumentError: It has other parameters or constraints; the message names strategies that take them.
+        ArgumentTypeError: It is no box; the message names the strategy.
     """
+    name = type(strategy).__name__
     if not isinstance(space, Box):
-        raise ArgumentTypeError(
-            f"`{type(strategy).__name__}` needs a Box, got {space!r}. Use RandomSearch or ModelBased for a pool."
+        raise ArgumentTypeError(f"`{name}` needs a Box, got {space!r}. Use RandomSearch or ModelBased for this space.")
+    others = [name for name, kind in zip(space.names, space.kinds, strict=True) if kind in ("integer", "choice")]
+    if others or space.constraints:
+        what = f"the integers or choices {others}" if others else f"the constraints {list(space.constraints)}"
+        raise ArgumentError(
+            f"`{name}` needs a box of real and logarithmic parameters without constraints, got {what}. Use "
+            "RandomSearch or ModelBased for this box."
         )
     return space
 
 
 def start_point(space: Space, start: Sequence[float] | Tensor | None) -> Tensor:
     """Where an optimiser starts, float64, shape [d]: the given point, or the centre of the bounds.
+
+    The centre of a Log is that of its logarithms. Where the centre is not allowed, it is a point near it.
 
     Raises:
         ArgumentError: The point has not one number a parameter, or lies outside the space.
@@ -51,20 +60,25 @@ def start_point(space: Space, start: Sequence[float] | Tensor | None) -> Tensor:
         tensor([0.5000, 2.0000], dtype=torch.float64)
     """
     if start is None:
-        return space.bounds.mean(0)
+        middle = torch.full((space.dim,), 0.5, dtype=torch.float64)
+        centre = space.from_unit(middle) if isinstance(space, Box) else space.bounds.mean(0)
+        return space.round(centre[None])[0] if isinstance(space, Rounded) else centre
     point = torch.as_tensor(start, dtype=torch.float64).detach().cpu()
     if point.shape != (space.dim,):
         raise ArgumentError(
             f"`start` must hold {space.dim} numbers, one for each of {list(space.names)}, got {point.tolist()}."
         )
     low, high = space.bounds
-    if not bool(((point >= low) & (point <= high)).all()):
+    inside = bool(((point >= low) & (point <= high)).all())
+    if not inside or (isinstance(space, Rounded) and not bool(space.contains(point[None]).all())):
         raise ArgumentError(f"`start` must lie in {space!r}, got {point.tolist()}. Move it inside, or widen the box.")
     return point.clone()
 
 
 def widths_of(name: str, width: float | Sequence[float], space: Space) -> Tensor:
-    """A positive width for each parameter, in its unit, float64, shape [d]: one number for all, or one each.
+    """A positive width for each parameter, float64, shape [d]: one number for all, or one each.
+
+    Widths are in the parameters' units; those of a Log are differences of natural logarithms.
 
     Raises:
         ArgumentError: A width is not positive and finite, or there is not one for each parameter.

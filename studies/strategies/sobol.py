@@ -22,7 +22,7 @@ class Sobol:
 
     def propose(self, history: History, n: int, generator: torch.Generator) -> Proposal:
         if not isinstance(history.space, Box):
-            raise ArgumentTypeError(f"`Sobol` needs a Box, got {history.space!r}. Use Random() for a pool.")
+            raise ArgumentTypeError(f"`Sobol` needs a Box, got {history.space!r}. Use Random() for this space.")
         seed = int(torch.randint(2**31, (), generator=generator))
         state = next((info["sobol"] for info in reversed(history.info) if "sobol" in info), {"seed": seed, "next": 0})
         theta = history.space.sobol(n, state["seed"], skip=state["next"])

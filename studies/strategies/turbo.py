@@ -82,10 +82,11 @@ class TuRBO:
 
     def recommend(self, history: History) -> Tensor:
         """The point with the lowest model mean, over all regions so far, shape [d]; the start without any."""
+        box = box_of(history.space, self)
         with modelling(torch.Generator().manual_seed(0)):
             state, means, model = self._state(Plan.last(history, "turbo"), history)
-            best = _better(state["best"], _best(model, means))
-        return start_point(history.space, self.start) if best is None else torch.tensor(best[0], dtype=torch.float64)
+            best = _better(state["best"], _best(model, means, box))
+        return start_point(box, self.start) if best is None else torch.tensor(best[0], dtype=torch.float64)
 
     def batch(self, history: History) -> int:
         """The trials that are left of the step, or those of the next one."""
@@ -99,13 +100,14 @@ class TuRBO:
 
     def _state(self, plan: Plan | None, history: History) -> tuple[dict[str, Any], Means, SingleTaskGP | None]:
         """The region, its means and their model (None without data), after the plan if that is finished."""
+        box = box_of(history.space, self)
         state: dict[str, Any] = {"length": _LENGTH, "successes": 0, "failures": 0, "since": 0, "best": None}
         if plan is not None:
             state = {name: plan.notes[name] for name in state}
         means, model = self._learn(state["since"], history)
         if plan is None or model is None or plan.notes["initial"] or not plan.is_finished(history):
             return state, means, model
-        value = _values(model, means.theta)
+        value = _values(model, means.theta, box)
         new = (means.theta[:, None] == plan.points).all(-1).any(1)
         gain = bool(new.any()) and bool((~new).any()) and _is_gain(float(value[new].min()), float(value[~new].min()))
         successes, failures = (state["successes"] + 1, 0) if gain else (0, state["failures"] + 1)
@@ -115,48 +117,49 @@ class TuRBO:
             failures, state["length"] = 0, state["length"] / 2
         state |= {"successes": successes, "failures": failures}
         if state["length"] < _SHORTEST:
-            best = _better(state["best"], _best(model, means))
+            best = _better(state["best"], _best(model, means, box))
             state = {"length": _LENGTH, "successes": 0, "failures": 0, "since": len(history.trials), "best": best}
             return state, *self._learn(state["since"], history)
         return state, means, model
 
     def _learn(self, since: int, history: History) -> tuple[Means, SingleTaskGP | None]:
-        """Means of the trials since a number, and their model."""
+        """Means of the trials since a number, and their model in the unit cube."""
         means = mean_objectives(self.objective, History(history.space, history.trials[since:]))
         if len(means.mean) == 0:
             return means, None
-        return means, fit_means(replace(means, mean=-means.mean), history.space)
+        box = box_of(history.space, self)
+        cube = Box({name: (0.0, 1.0) for name in box.names})
+        return means, fit_means(replace(means, theta=box.to_unit(means.theta), mean=-means.mean), cube)
 
     def _sample(self, model: SingleTaskGP, means: Means, length: float, box: Box, generator: torch.Generator) -> Tensor:
         """Thompson samples in the region, whose sides follow the model's length scales, shape [points, d]."""
-        low, high = box.bounds
         scale = cast(Tensor, model.covar_module.lengthscale).detach().flatten().log()
-        half = (scale - scale.mean()).exp() * (high - low) * length / 2
-        centre = means.theta[_values(model, means.theta).argmin()]
+        half = (scale - scale.mean()).exp() * length / 2
+        centre = box.to_unit(means.theta)[_values(model, means.theta, box).argmin()]
         count = max(min(100 * box.dim, 5000) if self.candidates is None else self.candidates, self.points)
         sobol = torch.quasirandom.SobolEngine(
             box.dim, scramble=True, seed=int(torch.randint(2**31, (), generator=generator))
         )
-        inner, outer = (centre - half).clamp(low, high), (centre + half).clamp(low, high)
+        inner, outer = (centre - half).clamp(0, 1), (centre + half).clamp(0, 1)
         candidates = inner + (outer - inner) * sobol.draw(count, dtype=torch.float64)
         moved = torch.rand(count, box.dim, generator=generator) < _MOVED / box.dim
         one = torch.randint(box.dim, (count, 1), generator=generator)
         moved.scatter_(1, one, True)
         candidates = torch.where(moved, candidates, centre)
         with max_cholesky_size(10**6), torch.no_grad():
-            return MaxPosteriorSampling(model, replacement=False)(candidates, self.points)
+            return box.from_unit(MaxPosteriorSampling(model, replacement=False)(candidates, self.points))
 
 
-def _values(model: SingleTaskGP, theta: Tensor) -> Tensor:
+def _values(model: SingleTaskGP, theta: Tensor, box: Box) -> Tensor:
     """The model's mean objective, [n, d] -> [n]."""
     with torch.no_grad():
-        return -model.posterior(theta).mean.squeeze(-1)
+        return -model.posterior(box.to_unit(theta)).mean.squeeze(-1)
 
 
-def _best(model: SingleTaskGP | None, means: Means) -> list[Any] | None:
+def _best(model: SingleTaskGP | None, means: Means, box: Box) -> list[Any] | None:
     if model is None:
         return None
-    values = _values(model, means.theta)
+    values = _values(model, means.theta, box)
     return [means.theta[values.argmin()].tolist(), float(values.min())]
 
 
