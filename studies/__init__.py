@@ -4,12 +4,14 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from studies.acquisitions.gaussian_process import IntegratedVariance
     from studies.acquisitions.model_error import ErrorReduction, disagreement
     from studies.command import ShellCommand
     from studies.comparison import Comparison, compare, measured
     from studies.contracts import check_storage, check_strategy
     from studies.errors import CommandError, ConflictError, StorageError, StudyError
     from studies.files.study_file import StudyFile
+    from studies.gradients import WithGradient, with_gradient
     from studies.history import History, Proposal, Trial
     from studies.objective import evaluate_objective
     from studies.progress import note
@@ -29,7 +31,11 @@ if TYPE_CHECKING:
     from studies.storage.sqlite import SQLiteStorage
     from studies.strategies.base import Batched, Optimiser, Strategy
     from studies.strategies.cma_es import CMAES
+    from studies.strategies.constrained import ConstrainedImprovement
     from studies.strategies.finite_differences import FiniteDifferences
+    from studies.strategies.gradient_descent import GradientDescent
+    from studies.strategies.gradient_improvement import GradientImprovement
+    from studies.strategies.hypervolume import Front, HypervolumeImprovement
     from studies.strategies.local_descent import LocalDescent
     from studies.strategies.model_based import ModelBased
     from studies.strategies.noisy_improvement import NoisyExpectedImprovement
@@ -49,13 +55,19 @@ __all__ = [
     "CommandError",
     "Comparison",
     "ConflictError",
+    "ConstrainedImprovement",
     "EnergyShell",
     "ErrorReduction",
     "FiniteDifferences",
+    "Front",
+    "GradientDescent",
+    "GradientImprovement",
     "History",
+    "HypervolumeImprovement",
     "Integer",
-    "Linear",
+    "IntegratedVariance",
     "Lease",
+    "Linear",
     "LocalDescent",
     "Log",
     "Manifold",
@@ -88,6 +100,7 @@ __all__ = [
     "StudyFile",
     "Trial",
     "TuRBO",
+    "WithGradient",
     "check_storage",
     "check_strategy",
     "compare",
@@ -95,17 +108,20 @@ __all__ = [
     "evaluate_objective",
     "isolated",
     "measured",
-    "open_storage",
     "note",
+    "open_storage",
+    "with_gradient",
 ]
 
 _MODULES = {
+    "studies.acquisitions.gaussian_process": ("IntegratedVariance",),
     "studies.acquisitions.model_error": ("ErrorReduction", "disagreement"),
     "studies.command": ("ShellCommand",),
     "studies.comparison": ("Comparison", "compare", "measured"),
     "studies.contracts": ("check_storage", "check_strategy"),
     "studies.errors": ("CommandError", "ConflictError", "StorageError", "StudyError"),
     "studies.files.study_file": ("StudyFile",),
+    "studies.gradients": ("WithGradient", "with_gradient"),
     "studies.history": ("History", "Proposal", "Trial"),
     "studies.objective": ("evaluate_objective",),
     "studies.progress": ("note",),
@@ -125,7 +141,11 @@ _MODULES = {
     "studies.storage.sqlite": ("SQLiteStorage",),
     "studies.strategies.base": ("Batched", "Optimiser", "Strategy"),
     "studies.strategies.cma_es": ("CMAES",),
+    "studies.strategies.constrained": ("ConstrainedImprovement",),
     "studies.strategies.finite_differences": ("FiniteDifferences",),
+    "studies.strategies.gradient_descent": ("GradientDescent",),
+    "studies.strategies.gradient_improvement": ("GradientImprovement",),
+    "studies.strategies.hypervolume": ("Front", "HypervolumeImprovement"),
     "studies.strategies.local_descent": ("LocalDescent",),
     "studies.strategies.model_based": ("ModelBased",),
     "studies.strategies.noisy_improvement": ("NoisyExpectedImprovement",),

@@ -8,6 +8,7 @@ from surrogates.generators.flow import ConditionalFlow
 from surrogates.generators.gaussian import GaussianNetwork
 from surrogates.generators.mixture import MixtureDensityNetwork
 from surrogates.generators.response import LinearResponse, ProcessResponse, QuadraticResponse
+from surrogates.gradient_process import GradientProcess, gradient_process
 from surrogates.rollout_ensemble import RolloutEnsemble
 from surrogates.rollout_model import RolloutModel
 from surrogates.rollout_posterior import RolloutPosterior
@@ -20,6 +21,7 @@ __all__ = [
     "Cost",
     "CramerGAN",
     "GaussianNetwork",
+    "GradientProcess",
     "InputSimulator",
     "LinearResponse",
     "MixtureDensityNetwork",
@@ -33,4 +35,5 @@ __all__ = [
     "check_simulator",
     "check_surrogate",
     "gaussian_process",
+    "gradient_process",
 ]

@@ -57,9 +57,12 @@ LIBRARIES = {
 BOTORCH = (
     "surrogates/*",
     "studies/acquisitions/*",
+    "studies/strategies/constrained.py",
+    "studies/strategies/hypervolume.py",
     "studies/strategies/means.py",
     "studies/strategies/model_based.py",
     "studies/strategies/noisy_improvement.py",
+    "studies/strategies/outputs.py",
     "studies/strategies/turbo.py",
 )
 UNPICKLING = {"cloudpickle", "dill", "joblib", "marshal", "shelve"}

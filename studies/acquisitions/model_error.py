@@ -3,9 +3,11 @@
 from dataclasses import dataclass
 
 import torch
+from botorch.models.gpytorch import GPyTorchModel
 from torch import Tensor
 
 from diffsim.errors import ArgumentError, ArgumentTypeError
+from studies.acquisitions.gaussian_process import PosteriorInformation
 from studies.acquisitions.linear_gaussian import ExpectedErrorReduction, ResponseInformation
 from studies.history import History
 from studies.spaces.box import Box
@@ -15,14 +17,17 @@ from surrogates.rollout_model import RolloutModel
 __all__ = ["ErrorReduction", "disagreement"]
 
 
-def disagreement(model: RolloutModel, history: History) -> ResponseInformation:
-    """Where the model disagrees with itself most: the log-det of its response over the batch.
+def disagreement(model: RolloutModel | GPyTorchModel, history: History) -> ResponseInformation | PosteriorInformation:
+    """Where the model disagrees with itself most: the information that noisy trials there would give about it.
 
-    Needs no target distribution; it tends to the edges of the space.
+    For a model of runs it is the log-det of its response over the batch, for a Gaussian process of outcomes that of its
+    posterior. Needs no target distribution; it tends to the edges of the space.
 
     Raises:
-        ArgumentTypeError: The model is not a `RolloutModel`.
+        ArgumentTypeError: The model is neither a `RolloutModel` nor a Gaussian process.
     """
+    if isinstance(model, GPyTorchModel):
+        return PosteriorInformation(model)
     return ResponseInformation(_checked(model))
 
 

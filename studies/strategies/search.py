@@ -13,7 +13,7 @@ from studies.spaces.base import Space
 from studies.spaces.box import Box
 from studies.spaces.pool import Pool
 
-__all__ = ["cover", "search_minimum"]
+__all__ = ["cover", "descend", "search_minimum"]
 
 _CHUNK = 256
 
@@ -38,7 +38,7 @@ def search_minimum(
     Args:
         function: Maps theta, shape [n, d], to values, shape [n]; a row's value depends on this row only.
         candidates: Points of the space, shape [m, d].
-        space: The space; only a box is searched between the candidates.
+        space: The space; only a box of real parameters without constraints is searched between the candidates.
         restarts: How many of the best candidates are descended from, all at once.
         iterations: Most steps of the descent.
 
@@ -50,30 +50,41 @@ def search_minimum(
     values = torch.where(values.isfinite(), values, torch.inf)
     order = values.argsort(stable=True)
     best, least = candidates[order[0]], float(values[order[0]])
-    if not isinstance(space, Box):
+    if not (isinstance(space, Box) and space.is_continuous and not space.constraints):
         return best, least
-    low, high = space.bounds
-    width = high - low
-    starts = ((candidates[order[:restarts]] - low) / width).clamp(0, 1)
+    reached, values = descend(function, candidates[order[:restarts]], space, iterations)
+    place = int(values.argmin())
+    return (reached[place], float(values[place])) if float(values[place]) < least else (best, least)
+
+
+def descend(
+    function: Callable[[Tensor], Tensor], starts: Tensor, box: Box, iterations: int = 50
+) -> tuple[Tensor, Tensor]:
+    """Where L-BFGS-B goes from points of a box of real parameters, all at once, and the values there.
+
+    Args:
+        function: Maps theta, shape [n, d], to values, shape [n], as in `search_minimum`.
+        starts: Shape [k, d].
+        box: The box.
+        iterations: Most steps.
+
+    Returns:
+        Points, shape [k, d], and values, shape [k], infinite where they are not finite.
+    """
+    unit = box.to_unit(starts)
 
     def value_and_slope(flat: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
-        unit = torch.from_numpy(flat.copy()).reshape(starts.shape).requires_grad_(True)
+        at = torch.from_numpy(flat.copy()).reshape(unit.shape).requires_grad_(True)
         with torch.enable_grad():
-            total = function(low + width * unit).sum()
-        slope = torch.autograd.grad(total, unit)[0]
+            total = function(box.from_unit(at)).sum()
+        slope = torch.autograd.grad(total, at)[0]
         return float(total.detach()), slope.nan_to_num().flatten().numpy()
 
-    bounds = [(0.0, 1.0)] * starts.numel()
-    options = {"maxiter": iterations}
+    first, bounds = unit.flatten().numpy(), [(0.0, 1.0)] * unit.numel()
     found: Any = minimize(
-        value_and_slope, starts.flatten().numpy(), jac=True, method="L-BFGS-B", bounds=bounds, options=options
+        value_and_slope, first, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": iterations}
     )
-    reached = (low + width * torch.from_numpy(np.asarray(found.x)).reshape(starts.shape)).clamp(low, high)
-    reached = reached[space.contains(reached)]
-    if len(reached):
-        with torch.no_grad():
-            values = function(reached)
-        values = torch.where(values.isfinite(), values, torch.inf)
-        if float(values.min()) < least:
-            return reached[values.argmin()], float(values.min())
-    return best, least
+    with torch.no_grad():
+        reached = box.from_unit(torch.from_numpy(np.asarray(found.x)).reshape(unit.shape))
+        values = function(reached)
+    return reached, torch.where(values.isfinite(), values, torch.inf)

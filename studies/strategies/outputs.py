@@ -1,0 +1,53 @@
+"""Several numbers of each outcome, such as an objective and constraints, and independent Gaussian processes of them."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from botorch.models import SingleTaskGP
+from torch import Tensor
+
+from diffsim.errors import ArgumentTypeError
+from studies.history import History
+from studies.objective import Objective, evaluate_objective
+from studies.strategies.settings import check_objective
+from surrogates.gaussian_process import gaussian_process
+
+__all__ = ["Outputs", "check_functions", "predict"]
+
+
+class Outputs:
+    """Rows of finite numbers: functions of the outcomes of a history's complete trials.
+
+    Args:
+        functions: Functions of the outcome (and the inputs x, where observed), m of them, each as an objective.
+        history: The trials; those with a number that is not finite are left out.
+    """
+
+    def __init__(self, functions: Sequence[Objective | None], history: History) -> None:
+        values = torch.stack([evaluate_objective(function, history) for function in functions], 1)
+        good = values.isfinite().all(1)
+        self.theta, self.values, self._space = history.theta[good], values[good], history.space
+
+    def __len__(self) -> int:
+        return len(self.theta)
+
+    def fit(self) -> SingleTaskGP:
+        """Independent Gaussian processes of the m numbers."""
+        return gaussian_process(self.theta, self.values, bounds=self._space.bounds)
+
+
+def predict(model: SingleTaskGP, theta: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of the outputs, differentiable in theta, shape [n, d] -> [n, m] and [n, m]."""
+    posterior: Any = model.posterior(theta)
+    return posterior.mean, posterior.variance.clamp_min(1e-20).sqrt()
+
+
+def check_functions(name: str, functions: object) -> None:
+    """Raises ArgumentTypeError unless it is a sequence of functions of the outcome."""
+    if isinstance(functions, str) or not isinstance(functions, Sequence):
+        raise ArgumentTypeError(f"`{name}` must be a list of functions of the outcome, got {functions!r}.")
+    for function in functions:
+        if function is None:
+            raise ArgumentTypeError(f"`{name}` must hold functions of the outcome, got None.")
+        check_objective(function)
