@@ -32,10 +32,16 @@ class Goal:
 
     def size(self, strategy: Strategy, history: History) -> int:
         """The size of the next round; 0 where the goal is reached."""
-        left = math.inf if self.trials is None else self.trials - len(history.trials)
-        if left <= 0 or (self.rounds is not None and history.n_rounds >= self.rounds):
+        if self.reached(len(history.trials), history.n_rounds):
             return 0
+        left = math.inf if self.trials is None else self.trials - len(history.trials)
         return int(min(left, self.batch or round_size(strategy, history)))
+
+    def reached(self, n_trials: int, n_rounds: int) -> bool:
+        """Whether so many are enough."""
+        return (self.trials is not None and n_trials >= self.trials) or (
+            self.rounds is not None and n_rounds >= self.rounds
+        )
 
     def expected(self, strategy: Strategy, history: History) -> int:
         """How many trials there will be, as far as is known now."""

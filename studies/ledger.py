@@ -80,6 +80,10 @@ class Ledger:
         else:
             self._storage.add_round(self._name, round, worker, seconds)
 
+    def leased(self) -> set[int]:
+        """The trials that workers have now."""
+        return {lease.trial for lease in self._storage.leases(self._name) if lease.seconds > 0}
+
     def record(self, results: Sequence[Result]) -> None:
         """Appends the results of trials that nobody told meanwhile."""
         while left := [result for result in results if result.trial not in self.results]:

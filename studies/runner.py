@@ -24,9 +24,10 @@ from studies.storage.base import Result, RoundRecord
 from studies.strategies.base import Strategy
 from studies.strategies.settings import check_count
 
-__all__ = ["Runner", "check_run", "run_all"]
+__all__ = ["Runner", "check_run", "check_seconds", "reason_to_stop", "run_all"]
 
 WRITE_SECONDS = 0.1  # results of short calls are written together, so often
+POLL_SECONDS = 0.5  # how often a run looks whether others told what they have
 PAUSE_SECONDS = 0.02  # and as soon as none has come for so long
 
 
@@ -49,6 +50,7 @@ class Runner:
         self._environment = environment(study)
         self._ledger, self._seed, self._place, self._vectorized = ledger, seed, place, vectorized
         self._retries, self._max_failures = retries, max_failures
+        self.n_done = 0
         self._tries: dict[int, int] = {}  # by trial in flight
         self._unwritten: list[Result] = []
         self._written = time.monotonic()
@@ -137,6 +139,7 @@ class Runner:
             ]
         for trial in job.trials:
             del self._tries[trial]
+        self.n_done += len(job.trials)
         self._unwritten += [
             result if result.environment else replace(result, environment=self._environment) for result in results
         ]
@@ -167,9 +170,13 @@ def run_all(
         Why it stopped early; None: it did not.
     """
     ledger, stopped, n_seen = asker.ledger, None, -1
+    asked: set[int] = set()  # the rounds that were asked here: their trials are ours
     while True:
         ledger.read()
-        runner.submit(ledger.untold())
+        untold = ledger.untold()
+        foreign = any(ledger.round_of(trial).number not in asked for trial in untold)
+        elsewhere = ledger.leased() if foreign else set[int]()
+        runner.submit(trial for trial in untold if trial not in elsewhere)
         history = asker.history
         if bar.shown:
             bar.update(ledger.results.values(), goal.expected(asker.strategy, history))
@@ -177,11 +184,15 @@ def run_all(
             if stopped is None and len(ledger.results) > n_seen:
                 n_seen = len(ledger.results)
                 stopped = reason_to_stop(stop, history, asker.strategy)
-            if stopped is None and asker.ask(lambda history: goal.size(asker.strategy, history)):
+            may_ask = stopped is None and (asynchronous or not elsewhere)
+            if may_ask and (round := asker.ask(lambda history: goal.size(asker.strategy, history))):
+                asked.add(round.number)
                 continue
-            if not runner.busy:
+            if not runner.busy and not elsewhere:
                 break
-        runner.collect()
+        if not runner.busy:
+            time.sleep(POLL_SECONDS)
+        runner.collect(POLL_SECONDS if elsewhere else None)
     if stopped is not None:
         bar.say(f"stopped: {stopped}")
     return stopped
@@ -196,14 +207,19 @@ def reason_to_stop(stop: Sequence[Stop], history: History, strategy: Strategy) -
     return None
 
 
+def check_seconds(name: str, seconds: object) -> None:
+    """Raises ArgumentError unless a time is positive and finite."""
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds < math.inf:
+        raise ArgumentError(f"`{name}` must be a positive number of seconds, got {seconds!r}.")
+
+
 def check_run(simulator: object, stop: object, timeout: object, **counts: object) -> None:
     """Raises ArgumentError or ArgumentTypeError where an argument of a run is wrong, before anything is run."""
     for name, count in counts.items():
         if count is not None:
             check_count(name, count, least=0 if name == "retries" else 1)
-    positive = isinstance(timeout, int | float) and not isinstance(timeout, bool) and 0 < timeout < math.inf
-    if not (timeout is None or positive):
-        raise ArgumentError(f"`timeout` must be a positive number of seconds, got {timeout!r}.")
+    if timeout is not None:
+        check_seconds("timeout", timeout)
     if isinstance(simulator, type) or not callable(simulator):
         raise ArgumentTypeError(f"`simulator` must be callable as simulator(theta, generator), got {simulator!r}.")
     rules = list(stop) if isinstance(stop, Sequence) else [None]

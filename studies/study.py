@@ -1,6 +1,8 @@
 """The study: the one object with state. It asks a strategy, has trials evaluated, and appends what it is told."""
 
 import os
+import socket
+import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -14,13 +16,13 @@ from studies.errors import StudyError
 from studies.executors.job import as_results, readable
 from studies.executors.resolve import AnyExecutor, open_place
 from studies.history import History
-from studies.ledger import Ledger
 from studies.importing import add_past
+from studies.ledger import Ledger
 from studies.objective import Objective
 from studies.progress import Progress
 from studies.randomness import isolated, key_generator
 from studies.record import check_resumed, make_record
-from studies.runner import Runner, check_run, run_all
+from studies.runner import Runner, check_run, check_seconds, run_all
 from studies.spaces.base import Space
 from studies.stopping import Stop
 from studies.storage.base import Result, Storage, conforming
@@ -114,16 +116,25 @@ class Study:
         self._asker.ledger.read()
         return self._asker.history
 
-    def ask(self, n: int = 1) -> Round:
+    def ask(self, n: int = 1, *, lease: float | None = None) -> Round:
         """Proposes a round of n trials; the strategy sees trials that are still pending as such.
 
+        Args:
+            n: The number of trials.
+            lease: Seconds for which runs and workers leave the trials alone; when they are not told by then, others
+                may take them over. None leaves them to whoever comes first.
+
         Raises:
-            ArgumentError: n is not a positive integer.
+            ArgumentError: n is not a positive integer, or the lease no positive number.
             StudyError: The strategy's proposal breaks a rule.
         """
         check_count("n", n)
+        worker = None
+        if lease is not None:
+            check_seconds("lease", lease)
+            worker = f"ask:{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
         self._asker.ledger.read()
-        round = self._asker.ask(lambda history: n)
+        round = self._asker.ask(lambda history: n, worker, lease or 0.0)
         assert round
         return Round(round.number, tuple(round.trials), torch.tensor(round.theta))
 
