@@ -14,7 +14,7 @@
     if (kind) element.className = kind;
     return element;
   };
-  const short = (value) => (value === null || value === undefined ? "" : Number(value.toPrecision(5)).toString());
+  const short = (value, digits = 5) => (value === null || value === undefined ? "" : Number(value.toPrecision(digits)).toString());
   const ask = async (path, query = {}) => {
     const answer = await fetch(`api/${path}?${new URLSearchParams(query)}`, { cache: "no-store" });
     const told = await answer.json();
@@ -105,7 +105,7 @@
         const line = make("tr", "", row.state);
         line.append(make("td", `${row.number}`), make("td", row.state, "state"), make("td", short(row.value)));
         line.append(...row.theta.map((value) => make("td", value)));
-        line.append(make("td", short(row.seconds)), make("td", row.error, "words"));
+        line.append(make("td", short(row.seconds, 3)), make("td", row.error, "words"));
         line.onclick = () => openTrial(row.number);
         return line;
       }),
@@ -182,7 +182,7 @@
     if (trial.started !== null) facts.push(["started", new Date(1000 * trial.started).toLocaleString()]);
     if (trial.seed !== null) facts.push(["seed", trial.seed]);
     if (trial.host) facts.push(["machine and process", trial.host]);
-    if (trial.outcome) facts.push([`outcome, shape [${trial.shape.join(", ")}]`, trial.outcome.map(short).join("  ")]);
+    if (trial.outcome) facts.push([`outcome, shape [${trial.shape.join(", ")}]`, trial.outcome.map((value) => short(value)).join("  ")]);
     facts.push(["chosen by", trial.strategy]);
     $("trial-facts").replaceChildren(...facts.map(([name, value]) => {
       const fact = make("div");
@@ -193,7 +193,8 @@
     $("trial-text").textContent = trial.error ?? "";
     $("trial-fail").hidden = !(state.writable && trial.state === "pending");
     $("refusal").textContent = "";
-    $("fail").onclick = async () => {
+    $("trial-fail").onsubmit = async (event) => {
+      event.preventDefault();
       const answer = await fetch("api/fail", {
         method: "POST",
         headers: { Authorization: `Bearer ${$("token").value}`, "Content-Type": "application/json" },

@@ -48,7 +48,8 @@ def parallel(view: View) -> Panel | None:
     layout = figure(
         [{**trace, "showlegend": "name" in trace} for trace in traces],
         showlegend=True,
-        xaxis=axis("", tickvals=ticks, ticktext=names, gridcolor="#c5ccd6", showline=False, ticks="", ticklen=14),
+        xaxis=axis("", tickvals=ticks, ticktext=names, range=[-0.2, ticks[-1] + 0.2], tickangle=0)
+        | {"gridcolor": "#c5ccd6", "showline": False, "ticks": "", "ticklen": 14},
         yaxis={"visible": False, "range": [-0.09, 1.09]},
         annotations=notes,
         hovermode=False,
@@ -67,7 +68,7 @@ def slices(view: View) -> list[Panel]:
     panels: list[Panel] = []
     for i in _telling(view):
         parameter = view.parameters[i]
-        traces = [_points(view, rows, view.theta[rows, i], view.value[rows], rows.astype(float), "trial")]
+        traces = [_points(view, rows, view.theta[rows, i], view.value[rows], rows.astype(float))]
         if view.best is not None:
             best = {"color": "rgba(0,0,0,0)", "size": 13, "line": {"color": AMBER, "width": 2.5}}
             at = {"x": numbers(view.theta[[view.best], i]), "y": numbers(view.value[[view.best]])}
@@ -80,11 +81,12 @@ def slices(view: View) -> list[Panel]:
         layout = figure(
             traces,
             showlegend=False,
-            xaxis=parameter_axis(parameter),
+            xaxis={**parameter_axis(parameter), "title": {"text": ""}, "anchor": "y2"},
             yaxis={**scale, "domain": [0.09, 1]},
             yaxis2={"domain": [0, 0.06], "range": [0, 1], "visible": False, "fixedrange": True},
         )
-        panels.append(Panel(f"slice-{i}", parameter.label, "", layout, height=280))
+        caption = "Light points came early, dark ones late; the ring is the smallest value."
+        panels.append(Panel(f"slice-{i}", parameter.label, caption, layout, height=260))
     return panels
 
 
@@ -153,7 +155,7 @@ def _points(
     x: NDArray[np.float64],
     y: NDArray[np.float64],
     colour: NDArray[np.float64],
-    title: str,
+    title: str = "",
     small_is_dark: bool = False,
 ) -> dict[str, Any]:
     limits: dict[str, float] = {}
@@ -176,7 +178,7 @@ def _points(
             "color": numbers(colour),
             "colorscale": SCALE,
             "reversescale": small_is_dark,
-            "showscale": True,
+            "showscale": bool(title),
             "colorbar": bar,
             "line": {"color": "#ffffff", "width": 0.6},
             **limits,

@@ -16,7 +16,7 @@ __all__ = ["Step", "acquisition", "notes", "region", "steps"]
 
 _SHOWN = 30  # regions that are drawn as squares
 _COLOURS = {"kept": ACCENT, "grown": "#2e7d32", "shrunk": AMBER, "rejected": FAILED, "restarted": "#7b3fb5"}
-_DEDICATED = {"local", "acquisition", "estimate"}  # notes with figures of their own
+_ELSEWHERE = {"local", "acquisition", "estimate", "sobol"}  # notes with figures of their own, or with nothing to say
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +153,7 @@ def notes(view: View, most: int = 6) -> list[Panel]:
     for number, info in enumerate(view.history.info):
         for name, note in info.items():
             values = cast(dict[str, Any], note if isinstance(note, Mapping) else {"": note})
-            for key, value in values.items() if name not in _DEDICATED else ():
+            for key, value in values.items() if name not in _ELSEWHERE else ():
                 if isinstance(value, int | float) and not isinstance(value, bool) and key not in ("seed", "repeats"):
                     rounds, column = series.setdefault(f"{name} {key}".strip(), ([], []))
                     rounds.append(number)

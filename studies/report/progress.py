@@ -57,11 +57,11 @@ def convergence(view: View, answers: list[Estimate] | None = None) -> Panel | No
     caption = "Best so far is the smallest value observed, noise included: under noise it is lucky, not good." + note
     layout = figure(
         traces,
-        xaxis=axis("trial", rangemode="tozero"),
+        xaxis=axis("trial", rangemode="tozero", anchor="y2"),
         yaxis={**scale, "domain": [0.09, 1]},
         yaxis2={"domain": [0, 0.05], "range": [0, 1], "visible": False, "fixedrange": True},
     )
-    return Panel("convergence", "Convergence", caption, layout, wide=True, height=400)
+    return Panel("convergence", "Values and the best so far", caption, layout, wide=True, height=400)
 
 
 def value_axis(values: NDArray[np.floating], title: str) -> tuple[dict[str, Any], str]:

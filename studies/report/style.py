@@ -60,15 +60,16 @@ class Panel:
 
 def figure(data: Sequence[Mapping[str, Any]], **layout: Any) -> dict[str, Any]:  # noqa: ANN401
     """A figure of traces in the style of the house; keywords are plotly's layout."""
+    named = sum(trace.get("showlegend", True) for trace in data)
+    legend = bool(layout.setdefault("showlegend", named > 1))
     base: dict[str, Any] = {
         "font": {"family": _FONT, "size": 12.5, "color": INK},
-        "margin": {"l": 56, "r": 16, "t": 30, "b": 46},
+        "margin": {"l": 56, "r": 16, "t": 30 if legend else 10, "b": 44},
         "paper_bgcolor": "rgba(0,0,0,0)",
         "plot_bgcolor": "#ffffff",
         "hovermode": "closest",
         "hoverlabel": {"bgcolor": "#ffffff", "bordercolor": GRID, "font": {"color": INK, "family": _FONT}},
         "legend": {"orientation": "h", "x": 0, "y": 1.0, "yanchor": "bottom", "bgcolor": "rgba(0,0,0,0)"},
-        "showlegend": len([trace for trace in data if trace.get("showlegend", True)]) > 1,
         "xaxis": axis(""),
         "yaxis": axis(""),
     }
