@@ -66,7 +66,7 @@ class Progress:
         terminal = sys.stderr.isatty()
         show = default_progress.get() if show is None else show
         self._name, self._objective, self._process = name, objective, os.getpid()
-        self._total, self._printed, self._last = 0, -1, 0.0
+        self._total, self._printed, self._last = 0, -1, -np.inf
         self._seen, self._failed, self._best = 0, 0, np.inf
         self._first: tuple[float, int] | None = None  # when the first results were seen, and how many
         self._notes: dict[str, float] = {}

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from studies.objective import Objective
     from studies.outputs import Output
     from studies.spaces.box import Box
+    from studies.spaces.parameters import Choice, Integer, Log, Real
     from studies.strategies.base import Strategy
     from studies.study import Study
     from surrogates.simulator import InputSimulator, Simulator
@@ -80,7 +81,7 @@ class StudyFile:
                     constraints.append(Linear(made.linear, most=made.most, least=made.least))
                 else:
                     constraints.append(Nonlinear(self._imported(made.nonlinear or "", "constraints", i, "nonlinear")))
-        bounds: dict[str, Any] = {}
+        bounds: dict[str, Real | Log | Integer | Choice] = {}
         for name, parameter in self.schema.space.items():
             with self._at("space", name):
                 bounds[name] = _parameter(parameter)
@@ -271,11 +272,11 @@ class StudyFile:
         return found
 
 
-def _parameter(parameter: "Parameter") -> object:
-    from studies.spaces.parameters import Choice, Integer, Log
+def _parameter(parameter: "Parameter") -> "Real | Log | Integer | Choice":
+    from studies.spaces.parameters import Choice, Integer, Log, Real
 
     if parameter.real is not None:
-        return tuple(parameter.real)
+        return Real(*parameter.real)
     if parameter.log is not None:
         return Log(*parameter.log)
     if parameter.integer is not None:

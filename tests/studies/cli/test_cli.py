@@ -19,7 +19,7 @@ from studies.spaces.box import Box
 from studies.strategies.sobol import Sobol
 from studies.study import Study
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "120"}
 COMMAND = [sys.executable, "-c", "from studies.cli import app; app()"]
 
@@ -64,11 +64,11 @@ def test_a_script_is_run_with_progress_and_shown(folder):
     listed = invoke("list", "runs.db")
     assert listed.exit_code == 0
     cells = next(line for line in listed.output.splitlines() if "Sobol()" in line).split()
-    assert cells[1:11:2] == ["study", "15", "5", "0", "5"]
+    assert cells[:5] == ["study", "15", "5", "0", "5"]
 
     shown = invoke("show", f"sqlite:///{folder}/runs.db", "--last", "3", "--failures", "1")
     assert shown.exit_code == 0
-    for part in ("study: 15 complete, 5 failed, 0 pending", "q from -2 to 2 rad", "p[m]", "smallest", "torch "):
+    for part in ("study: 15 complete, 5 failed, 0 pending", "q from -2 to 2 rad", "p[m] from", "best by outcome", "torch "):
         assert part in shown.output
     assert shown.output.count("the beam is off") == 2  # the source line and the message
     assert invoke("show", "runs.db").output.count("ValueError: the beam is off") == 3
@@ -80,7 +80,7 @@ def test_runs_and_pending_trials_are_shown(folder):
     study.ask(2)
     shown = invoke("show", "runs.db", "runs").output
     assert "2 complete, 0 failed, 2 pending" in shown and "[5, 2]" in shown and "pending" in shown
-    assert "smallest" not in shown
+    assert "best" not in shown
 
 
 @pytest.mark.parametrize(
