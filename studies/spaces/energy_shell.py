@@ -20,7 +20,7 @@ __all__ = ["EnergyShell"]
 
 _TOLERANCE = 1e-6  # what counts as on the shell, as a share of the distance to the box's nearest extreme energy
 _THIN = 0.05  # half-width of the band that is drawn from, as the same share
-_NEWTON = 30
+_NEWTON, _LONGEST = 60, 0.1  # steps, in widths of the box: near an equilibrium a whole one would overshoot
 
 
 @dataclass(frozen=True, slots=True, init=False, repr=False)
@@ -173,7 +173,9 @@ class EnergyShell:
             stuck = ((theta <= self.bounds[0]) & (step < 0)) | ((theta >= self.bounds[1]) & (step > 0))
             slope = slope.masked_fill(stuck, 0.0)
             step = miss[:, None] * slope / slope.square().sum(1, keepdim=True)
-            theta = (theta + width * step.nan_to_num(0, 0, 0)).clamp(*self.bounds)
+            step = step.nan_to_num(0, 0, 0)
+            step = step * (_LONGEST / step.norm(dim=1, keepdim=True)).clamp_max(1)
+            theta = (theta + width * step).clamp(*self.bounds)
         return theta
 
     def _slope(self, theta: Tensor) -> tuple[Tensor, Tensor]:
