@@ -133,10 +133,16 @@ PROBLEMS: dict[str, tuple[Function, list[tuple[float, float]], float, int]] = {
     "Hartmann-6": (hartmann, [(0.0, 1.0)] * 6, -3.322368, 50),
 }
 METHODS: dict[str, Callable[[Counted, Box, int, int], Tensor]] = {
-    "GradientImprovement": lambda *given: run_study(GradientImprovement(), *given),
-    "GradientDescent": lambda *given: run_study(GradientDescent(), *given),
+    "GradientImprovement": lambda *given: run_study(GradientImprovement(start=start_of(*given)), *given),
+    "GradientImprovement, from the centre": lambda *given: run_study(GradientImprovement(), *given),
+    "GradientDescent": lambda *given: run_study(GradientDescent(start=start_of(*given)), *given),
     "L-BFGS-B, restarts": run_scipy,
 }
+
+
+def start_of(counted: Counted, box: Box, calls: int, seed: int) -> list[float]:
+    """The first start of `run_scipy`, so that all begin alike."""
+    return box.sample(1, torch.Generator().manual_seed(seed))[0].tolist()
 
 
 def table(records: list[dict[str, Any]], command: str) -> str:
@@ -144,8 +150,9 @@ def table(records: list[dict[str, Any]], command: str) -> str:
     lines = [
         "# Optimisation with gradients",
         "",
-        "Regret of the answer after a number of calls, each of which returns the value and the gradient. "
-        "`GradientDescent` starts at the centre, L-BFGS-B (scipy) at random.",
+        "Regret of the answer after a number of calls, each of which returns the value and the gradient. All "
+        "begin at the same random point, but where the table says so. L-BFGS-B is scipy's, GradientImprovement's next "
+        "three points are of a Sobol sequence.",
         "",
         f"`{command}`, with OMP_NUM_THREADS=1",
         "",
