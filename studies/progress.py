@@ -16,10 +16,13 @@ from studies.storage.base import Result
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["Progress", "default_progress", "duration", "note"]
+__all__ = ["Progress", "default_objective", "default_progress", "duration", "note"]
 
 default_progress: ContextVar[bool | None] = ContextVar("default_progress", default=None)
 """What `progress=None` means: True and False force it; None is a bar where stderr is a terminal, else nothing."""
+
+default_objective: "ContextVar[Callable[..., Tensor] | None]" = ContextVar("default_objective", default=None)
+"""What is best where the strategy has no objective."""
 
 _current: ContextVar["Progress | None"] = ContextVar("_current", default=None)
 _PAUSE = 0.1  # seconds between two looks at the results
@@ -59,13 +62,14 @@ class Progress:
     Args:
         name: The study's name.
         show: True, False, or None for `default_progress`.
-        objective: What the study minimises; None: its outcome, where that is one number.
+        objective: What the study minimises; None: `default_objective`, or its outcome, where that is one number.
     """
 
     def __init__(self, name: str, show: bool | None = None, objective: "Callable[..., Tensor] | None" = None) -> None:
         terminal = sys.stderr.isatty()
         show = default_progress.get() if show is None else show
-        self._name, self._objective, self._process = name, objective, os.getpid()
+        self._name, self._process = name, os.getpid()
+        self._objective = objective or default_objective.get()
         self._total, self._printed, self._last = 0, -1, -np.inf
         self._seen, self._failed, self._best = 0, 0, np.inf
         self._first: tuple[float, int] | None = None  # when the first results were seen, and how many

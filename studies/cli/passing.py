@@ -1,5 +1,6 @@
 """`studies export`, `report` and `dashboard`: what a storage holds, as tables, as a page, and live."""
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -29,7 +30,7 @@ def export(
         raise failure(f"{path} is there already. Pass --force to replace it.")
     with refusing():
         opened = open_source(source)
-        history = opened.view(opened.name(name)).history
+        history = opened.history(opened.name(name))
         try:
             _write(history, path)
         except (OSError, ImportError) as error:
@@ -75,12 +76,12 @@ def _write(history: "History", path: Path) -> None:
     if path.suffix == ".nc":
         history.to_xarray().to_netcdf(path, engine="h5netcdf")
     elif path.suffix == ".zarr":
-        history.to_xarray().to_zarr(path, mode="w")
+        history.to_zarr(path)
+    elif path.suffix == ".csv":
+        history.to_csv(path)
+    elif path.suffix == ".jsonl":
+        table = history.to_pandas().reset_index().astype(object)
+        rows = table.where(table.notna(), None).to_dict("records")
+        path.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
     else:
-        table = history.to_pandas()
-        if path.suffix == ".csv":
-            table.to_csv(path, index=False)
-        elif path.suffix == ".jsonl":
-            table.to_json(path, orient="records", lines=True)
-        else:
-            table.to_parquet(path, index=False)
+        history.to_pandas().to_parquet(path)

@@ -3,6 +3,7 @@
 import runpy
 import sys
 import traceback
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -54,12 +55,47 @@ def resume(context: typer.Context, file: File, trials: Trials = None, rounds: Ro
 def work(
     source: Place,
     simulator: Annotated[
-        str | None, typer.Argument(help="The simulator, package.module:function, where SOURCE is no YAML study file.")
+        str | None, typer.Argument(help="package.module:function; not where SOURCE is a YAML study file.")
     ] = None,
     name: Name = None,
+    trials: Annotated[int | None, typer.Option(min=1, help="The study is done when it has so many trials.")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="How many calls are made at a time.")] = None,
+    timeout: Annotated[float | None, typer.Option(help="Seconds that a call may take.")] = None,
+    lease: Annotated[
+        float, typer.Option(help="Seconds after which others take over from a worker that is dead.")
+    ] = 60.0,
+    patience: Annotated[
+        float | None, typer.Option(help="End after so many seconds without work; else wait for more.")
+    ] = None,
 ) -> None:
-    """Run trials of a shared database on this machine, beside other workers, until the study is done."""
-    raise failure(f"{source} {simulator} {name}")
+    """Run trials of a shared database on this machine, beside any number of other workers.
+
+    With a YAML study file a worker asks for new trials too, until the budget is spent; with a database it runs what
+    others ask.
+    """
+    with refusing():
+        if source.endswith((".yaml", ".yml")):
+            from studies.files.study_file import StudyFile
+
+            if simulator or name or trials or workers or timeout:
+                raise failure(f"{source} says all but --lease and --patience. Give no more.", code=2)
+            job = partial(StudyFile.read(source).work, lease=lease, patience=patience, progress=True)
+        else:
+            from studies.files.names import named
+            from studies.worker import work
+
+            if simulator is None:
+                raise failure("Name the simulator, package.module:function, or a YAML study file.", code=2)
+            opened = open_source(source)
+            call = named(simulator, Path.cwd())
+            goal: dict[str, Any] = {"trials": trials, "workers": workers, "timeout": timeout}
+            limits: dict[str, Any] = {"lease": lease, "patience": patience, "progress": True}
+            job = partial(work, opened.storage, call, name=opened.name(name), **goal, **limits)
+        try:
+            done = job()
+        except KeyboardInterrupt:
+            raise failure("Interrupted. What was told is kept; other workers take over the rest.", code=130) from None
+    typer.echo(f"This worker ran {done} trials.")
 
 
 def _is_yaml(file: Path) -> bool:

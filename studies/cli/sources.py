@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from studies.files.study_file import StudyFile
+    from studies.history import History
     from studies.objective import Objective
     from studies.report.view import View
     from studies.storage.base import Storage
@@ -85,7 +86,12 @@ class Source:
         """A study as it is shown; without an objective, values are there only where outcomes are single numbers."""
         from studies.report.view import read_view
 
-        return read_view(self.storage, name, self.objective(formula, name))[0]
+        space = self.file.space() if self.file and self.file.name == name else None
+        return read_view(self.storage, name, self.objective(formula, name), space)[0]
+
+    def history(self, name: str) -> "History":
+        """A study's trials."""
+        return self.view(name).history
 
 
 def open_source(text: str) -> Source:

@@ -1,18 +1,15 @@
 """A study written as a YAML file: what it makes, for those who want no Python."""
 
-import inspect
 import os
-import sys
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from diffsim.errors import ArgumentError
-from studies.errors import StudyError
 from studies.files.document import Document, read_document, text_of
+from studies.files.names import is_plugin, named, settings_of
 
 if TYPE_CHECKING:
     from studies.command import ShellCommand
@@ -100,7 +97,7 @@ class StudyFile:
         """The strategy, with the file's objective where it takes one."""
         plugin = self.schema.strategy
         made = self._class(plugin, "propose", "strategy")
-        taken, settings = _parameters(made), self._settings(plugin, "strategy")
+        taken, settings = settings_of(made), self._settings(plugin, "strategy")
         if "objective" in taken and "objective" not in settings:
             settings["objective"] = self.objective()
             if settings["objective"] is None and len(names := self.schema.simulator.output_names) > 1:
@@ -140,17 +137,50 @@ class StudyFile:
             ArgumentError: Something in the file cannot be made; the message names the key and the line.
             StudyError: The study cannot go on.
         """
-        goals = {"trials", "rounds"} if trials is not None or rounds is not None else set[str]()
-        budget = self.schema.budget.model_dump(exclude_none=True, exclude={"stop", *goals})
-        budget |= {key: count for key, count in (("trials", trials), ("rounds", rounds)) if count is not None}
+        budget, simulator = self._budget(trials=trials, rounds=rounds), self.simulator()
+        study = self.study()
+        with self._shown():
+            return study, study.run(simulator, progress=progress, **budget)
+
+    def work(self, *, lease: float, patience: float | None = None, progress: bool | None = None) -> int:
+        """Runs trials beside other workers, on any machines that reach the storage, until the budget is spent.
+
+        Args:
+            lease: Seconds after which others take over from a worker that is not heard of.
+            patience: Seconds without anything to do after which the worker ends; None is never.
+            progress: As in `Study.run`.
+
+        Returns:
+            How many trials this worker ran.
+        """
+        from studies.worker import work
+
+        budget, simulator = self._budget(), self.simulator()
+        with self._shown():
+            return work(self.study(), simulator, lease=lease, patience=patience, progress=progress, **budget)
+
+    @contextmanager
+    def _shown(self) -> Generator[None]:
+        """A block whose progress shows the best value by the file's objective, even where the strategy takes none."""
+        from studies.progress import default_objective
+
+        token = default_objective.set(self.objective())
+        try:
+            yield
+        finally:
+            default_objective.reset(token)
+
+    def _budget(self, **goals: int | None) -> dict[str, Any]:
+        """The arguments of a run that the file gives, with other goals than its own where there are any."""
+        given = {key: count for key, count in goals.items() if count is not None}
+        left_out = {"stop", *(("trials", "rounds") if given else ())}
+        budget = self.schema.budget.model_dump(exclude_none=True, exclude=left_out) | given
         if self.schema.budget.stop:
             plugins = enumerate(self.schema.budget.stop)
             budget["stop"] = [self._plugin(plugin, "reason", "budget", "stop", i) for i, plugin in plugins]
         if self.schema.simulator.function is None:
             budget.pop("timeout", None)  # the command keeps its own time, and tells the program's last words
-        simulator = self.simulator()
-        study = self.study()
-        return study, study.run(simulator, progress=progress, **budget)
+        return budget
 
     @property
     def _folder(self) -> Path:
@@ -217,15 +247,15 @@ class StudyFile:
         """A class that `studies` exports and that has a method."""
         import studies
 
-        if plugin.name in studies.__all__ and _is_plugin(found := getattr(studies, plugin.name), method):
+        if plugin.name in studies.__all__ and is_plugin(found := getattr(studies, plugin.name), method):
             return found
-        known = [name for name in studies.__all__ if _is_plugin(getattr(studies, name), method)]
+        known = [name for name in studies.__all__ if is_plugin(getattr(studies, name), method)]
         raise self.document.error(((*key, "name"), f"there is no {plugin.name!r}; there are {known}."))
 
     def _settings(self, plugin: "Plugin", *key: str | int) -> dict[str, Any]:
         import studies
 
-        taken = _parameters(getattr(studies, plugin.name))
+        taken = settings_of(getattr(studies, plugin.name))
         for name in plugin.settings:
             if name not in taken:
                 where = (*key, "settings", name)
@@ -253,23 +283,8 @@ class StudyFile:
         return Expression(text, self.schema.simulator.output_names)
 
     def _imported(self, path: str, *key: str | int) -> Any:  # noqa: ANN401
-        """What an import path "package.module:name" names; modules beside the file are found too."""
-        module, _, name = path.partition(":")
-        if not all(part.isidentifier() for part in (*module.split("."), *name.split("."))):
-            raise self.document.error((key, f"an import path is like package.module:function, got {path!r}."))
-        if str(self._folder) not in sys.path:
-            sys.path.insert(0, str(self._folder))
-        try:
-            found: Any = import_module(module)
-        except ImportError as error:
-            raise self.document.error((key, f"{module} cannot be imported: {error}.")) from error
-        except Exception as error:
-            raise StudyError(f"{module} fails when it is imported. {type(error).__name__}: {error}") from error
-        for part in name.split("."):
-            if not hasattr(found, part):
-                raise self.document.error((key, f"there is no {part!r} in {module}."))
-            found = getattr(found, part)
-        return found
+        with self._at(*key):
+            return named(path, self._folder)
 
 
 def _parameter(parameter: "Parameter") -> "Real | Log | Integer | Choice":
@@ -282,13 +297,3 @@ def _parameter(parameter: "Parameter") -> "Real | Log | Integer | Choice":
     if parameter.integer is not None:
         return Integer(*parameter.integer)
     return Choice(*(parameter.choice or ()))
-
-
-def _is_plugin(value: object, method: str) -> bool:
-    return (
-        isinstance(value, type) and callable(getattr(value, method, None)) and not getattr(value, "_is_protocol", False)
-    )
-
-
-def _parameters(made: Callable[..., Any]) -> list[str]:
-    return list(inspect.signature(made).parameters)

@@ -68,7 +68,13 @@ def test_a_script_is_run_with_progress_and_shown(folder):
 
     shown = invoke("show", f"sqlite:///{folder}/runs.db", "--last", "3", "--failures", "1")
     assert shown.exit_code == 0
-    for part in ("study: 15 complete, 5 failed, 0 pending", "q from -2 to 2 rad", "p[m] from", "best by outcome", "torch "):
+    for part in (
+        "study: 15 complete, 5 failed, 0 pending",
+        "q from -2 to 2 rad",
+        "p[m] from",
+        "best by outcome",
+        "torch ",
+    ):
         assert part in shown.output
     assert shown.output.count("the beam is off") == 2  # the source line and the message
     assert invoke("show", "runs.db").output.count("ValueError: the beam is off") == 3

@@ -176,7 +176,9 @@ def test_the_example_runs_its_program(tmp_path):
     assert stress == pytest.approx(3000 * 0.05 / inertia / 1e6, rel=2e-3) and bolt == pytest.approx(7.5)
     _, history = file.run(trials=6)
     assert len(history) + len(history.failed) == 6
-    value = file.objective()(history.outcome)
+    objective = file.objective()
+    assert objective is not None
+    value = objective(history.outcome)
     assert bool((value >= history.outcome[:, 0]).all())
 
 
