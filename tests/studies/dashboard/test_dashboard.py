@@ -81,6 +81,14 @@ def finished():
         yield address, study
 
 
+def wait_until(page, expression, seconds=120):
+    """Waits for an expression of the page; the page's own policy forbids Playwright's way, which evaluates text."""
+    deadline = time.monotonic() + seconds
+    while not page.evaluate(expression):
+        assert time.monotonic() < deadline, f"{expression} is still false"
+        page.wait_for_timeout(100)
+
+
 def open_page(page, address, name=""):
     page.goto(f"http://{address[0]}:{address[1]}/#{quote(name)}")
     page.wait_for_selector("#studies a[aria-current]")
@@ -147,9 +155,9 @@ def test_new_trials_show_while_the_study_runs(on_disk, watched_page, tmp_path):
         running.start()
         try:
             open_page(page, address)
-            page.wait_for_function("document.querySelector('.card .number')?.textContent === '4'")
-            page.wait_for_function("document.querySelector('#live').textContent === 'running'")
-            page.wait_for_function("document.querySelectorAll('#rows tr').length === 5")
+            wait_until(page, "document.querySelector('.card .number')?.textContent === '4'")
+            wait_until(page, "document.querySelector('#live').textContent === 'running'")
+            wait_until(page, "document.querySelectorAll('#rows tr').length === 5")
             wait_for_figures(page)
             page.evaluate("window.stays = true")
             points = "document.querySelectorAll('#panel-convergence .points path.point').length"
@@ -157,14 +165,14 @@ def test_new_trials_show_while_the_study_runs(on_disk, watched_page, tmp_path):
             page.screenshot(path=tmp_path / "running.png", full_page=True)
             for _ in range(3):
                 more.release()
-            page.wait_for_function("document.querySelector('.card .number').textContent === '7'")
-            page.wait_for_function(f"{points} > {before}")
+            wait_until(page, "document.querySelector('.card .number').textContent === '7'")
+            wait_until(page, f"{points} > {before}")
         finally:
             go_on.set()
             more.release()
             running.join()
-        page.wait_for_function("document.querySelector('.card .number').textContent === '12'")
-        page.wait_for_function("document.querySelector('#live').textContent === 'up to date'")
+        wait_until(page, "document.querySelector('.card .number').textContent === '12'")
+        wait_until(page, "document.querySelector('#live').textContent === 'up to date'")
         assert page.evaluate("window.stays")  # it was not loaded anew
     assert not [problem for problem in problems if "ERR_CONNECTION" not in problem]
 
@@ -174,9 +182,9 @@ def test_a_new_study_shows_without_a_reload_and_a_lost_server_is_told(watched_pa
     storage = MemoryStorage()
     with served(storage) as address:
         page.goto(f"http://{address[0]}:{address[1]}/")
-        page.wait_for_function("document.querySelector('#live').textContent === 'waiting for a study'")
+        wait_until(page, "document.querySelector('#live').textContent === 'waiting for a study'")
         Study(Box({"a": (0, 1)}), Sobol(), storage, name="first").ask(1)
-        page.wait_for_function("document.querySelector('#name').textContent === 'first'")
+        wait_until(page, "document.querySelector('#name').textContent === 'first'")
     page.wait_for_selector("#live.lost")
 
 
@@ -272,7 +280,7 @@ def test_a_token_lets_a_pending_trial_be_failed_once(watched_page):
         page.click("#rows tr >> nth=0")
         page.fill("#token", TOKEN)
         page.click("#fail")
-        page.wait_for_function("document.querySelector('.card.bad .number')?.textContent === '2'")
+        wait_until(page, "document.querySelector('.card.bad .number')?.textContent === '2'")
     assert [trial.state for trial in study.history.trials] == ["failed", "failed", "pending"]
     assert study.history.trials[0].error == "it hangs"
     assert not [problem for problem in problems if "ERR_CONNECTION" not in problem]

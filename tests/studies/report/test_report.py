@@ -65,8 +65,8 @@ def open_report(page, path):
     """Opens a report and waits until every figure is drawn."""
     page.goto(path.as_uri())
     page.evaluate("window.dispatchEvent(new Event('beforeprint'))")
-    drawn = "[...document.querySelectorAll('div.plot')].every(div => div.querySelector('.main-svg'))"
-    page.wait_for_function(drawn)
+    for plot in page.query_selector_all("div.plot"):
+        plot.wait_for_selector(".main-svg")
 
 
 def test_hostile_text_is_shown_as_it_was_written(hostile, watched_page, tmp_path):
