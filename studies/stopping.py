@@ -133,7 +133,8 @@ class RegretBound:
 
     def bound(self, history: History, strategy: Strategy) -> float | None:
         """The bound of the regret, in units of the objective; None before there are enough points."""
-        from studies.strategies.means import fit_means, mean_objectives, modelling
+        from studies.strategies.means import mean_objectives
+        from studies.strategies.modelling import fit_means, modelling
 
         means = mean_objectives(_objective_of(self.objective, strategy), history)
         n, d = len(means.mean), history.space.dim

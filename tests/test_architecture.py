@@ -27,6 +27,7 @@ LIBRARIES = {
         "linear_operator",
         "matplotlib",
         "mlxtend",
+        "threadpoolctl",
         "zuko",
     },
     "studies": {
@@ -59,9 +60,8 @@ BOTORCH = (
     "studies/acquisitions/*",
     "studies/strategies/constrained.py",
     "studies/strategies/hypervolume.py",
-    "studies/strategies/means.py",
     "studies/strategies/model_based.py",
-    "studies/strategies/noisy_improvement.py",
+    "studies/strategies/modelling.py",
     "studies/strategies/outputs.py",
     "studies/strategies/turbo.py",
 )

@@ -16,8 +16,8 @@ from torch import Tensor
 from diffsim.errors import ArgumentError
 from studies.history import History, Proposal
 from studies.objective import Objective
-from studies.strategies.means import modelling
 from studies.strategies.model_based import ModelBased
+from studies.strategies.modelling import modelling
 from studies.strategies.outputs import Outputs, check_functions, predict
 from studies.strategies.settings import check_count
 

@@ -1,49 +1,51 @@
-"""Bayesian optimisation of a noisy simulator: a Gaussian process of means, and noisy expected improvement."""
+"""Bayesian optimisation of a noisy simulator: Gaussian processes of means, and noisy expected improvement."""
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from typing import cast
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
-from botorch.acquisition import PosteriorMean
-from botorch.acquisition.logei import qLogNoisyExpectedImprovement
-from botorch.models import SingleTaskGP
-from botorch.optim import optimize_acqf
-from botorch.sampling import SobolQMCNormalSampler
 from torch import Tensor
 
-from studies.history import History, Proposal, Trial
+from diffsim.errors import ArgumentTypeError
+from studies.history import History, Proposal
 from studies.objective import Objective
 from studies.spaces.box import Box
-from studies.strategies.means import Means, fit_means, mean_objectives, modelling
-from studies.strategies.model_based import ModelBased
+from studies.strategies.box_search import around, search_box
+from studies.strategies.improvement_model import ImprovementModel
+from studies.strategies.means import Means, mean_objectives
 from studies.strategies.plan import Plan
-from studies.strategies.settings import box_of, check_count, check_objective, start_point
+from studies.strategies.settings import check_count, check_objective, start_point
+from studies.strategies.sobol import Sobol
+from surrogates.threads import one_thread
 
 __all__ = ["NoisyExpectedImprovement"]
 
-_SAMPLES = 128
-_CANDIDATES = 256
-_RESTARTS = 4
-_optimize = cast("Callable[..., tuple[Tensor, Tensor]]", optimize_acqf)
+_INITIAL = 5
+_CANDIDATES, _CENTRES, _NEAR = 512, 4, 64
+_CLIMBS, _ITERATIONS = 3, 30
 
 
 @dataclass(frozen=True, slots=True)
 class NoisyExpectedImprovement:
     """Bayesian optimisation by noisy expected improvement, on the mean objectives of repeated simulations.
 
+    The model is a mixture of Gaussian processes, whose kernels and settings are as likely as the data make them. It
+    knows logarithmic, integer and choice parameters; what it proposes satisfies the box's constraints, and was not
+    tried before, unless all was.
+
     Args:
         objective: What is minimised, of the outcome (and the inputs x, where observed); None: the outcome itself.
         repeats: Simulations of each point, averaged. Their scatter tells the model its noise; without, it is estimated.
         start: The first point; the centre of the box by default.
-        initial: Points, those of a Sobol sequence, before the model decides; 2 (d + 1), at most 20, by default.
+        initial: Points, those of a Sobol sequence, before the model decides; 5 by default.
 
     Raises:
         ArgumentError: A count is too small, or the start lies outside the box.
         ArgumentTypeError: The space is no box, or the objective no function.
 
-    Source: Ament et al., 2023, arXiv 2310.20708; Balandat et al., 2020, arXiv 1910.06403.
+    Source: Letham et al., 2019, arXiv 1706.07094; Snoek, Larochelle and Adams, 2012, arXiv 1206.2944; Ament et al.,
+    2023, arXiv 2310.20708.
     """
 
     objective: Objective | None = None
@@ -58,7 +60,7 @@ class NoisyExpectedImprovement:
             check_count("initial", self.initial)
 
     def propose(self, history: History, n: int, generator: torch.Generator) -> Proposal:
-        box = box_of(history.space, self)
+        box = _box(history)
         start = start_point(box, self.start)
         plan = Plan.last(history, "improvement")
         rest = torch.empty(0, box.dim, dtype=torch.float64)
@@ -67,31 +69,31 @@ class NoisyExpectedImprovement:
         if len(rest) == n:
             return Proposal(rest)
         means = mean_objectives(self.objective, history)
-        initial = min(2 * (box.dim + 1), 20) if self.initial is None else self.initial
-        inner = ModelBased(lambda _: _model(means, box), lambda model, _: _improvement(model, means), start=initial)
-        with modelling(generator):
-            proposal = inner.propose(_seen(means, rest, history), math.ceil((n - len(rest)) / self.repeats), generator)
-        points = proposal.theta if len(history.tried) else torch.cat([start[None], proposal.theta[1:]])
+        pending = torch.cat([history.pending, rest]).unique(dim=0)
+        pending = pending[~(pending[:, None] == means.theta).all(-1).any(-1)]
+        count = math.ceil((n - len(rest)) / self.repeats)
+        initial = _INITIAL if self.initial is None else self.initial
+        if len(means.mean) == 0 or len(means.mean) + len(pending) < initial:
+            first = Sobol().propose(history, count, generator)
+            points, info = first.theta, first.info
+            if not len(history.tried):
+                points = torch.cat([start[None], points[1:]])
+        else:
+            with one_thread():
+                points, values = _improve(means, box, torch.cat([history.tried, rest]), pending, count, generator)
+            info = {"acquisition": values}
         plan = Plan(points, self.repeats, history.n_rounds, {})
         new = points.repeat_interleave(self.repeats, 0)[: n - len(rest)]
-        return Proposal(torch.cat([rest, new]), {**proposal.info, "improvement": plan.note})
+        return Proposal(torch.cat([rest, new]), {**info, "improvement": plan.note})
 
     def recommend(self, history: History) -> Tensor:
-        """The minimum of the model's mean over the box, shape [d]; the start where there is no finite objective."""
-        box = box_of(history.space, self)
+        """The minimum of the model's mean near the points tried, shape [d]; the start where nothing is finite."""
+        box = _box(history)
         means = mean_objectives(self.objective, history)
         if len(means.mean) == 0:
             return start_point(box, self.start)
-        with modelling(torch.Generator().manual_seed(0)):
-            mean = PosteriorMean(_model(means, box))
-            candidates = torch.cat([means.theta, box.sobol(_CANDIDATES, seed=0)])
-            with torch.no_grad():
-                values = mean(candidates[:, None])
-            best = values.argsort(descending=True, stable=True)[:_RESTARTS]
-            climbed, value = _optimize(
-                mean, box.bounds, q=1, num_restarts=len(best), batch_initial_conditions=candidates[best, None]
-            )
-        return climbed[0].detach() if float(value) > float(values[best[0]]) else candidates[best[0]]
+        with one_thread():
+            return self._model(means, box).best()
 
     def estimate(self, history: History, theta: Tensor) -> tuple[Tensor, Tensor]:
         """The model's mean objective and its standard deviation.
@@ -103,31 +105,42 @@ class NoisyExpectedImprovement:
         Returns:
             Mean and standard deviation, float64, each of shape [n].
         """
-        with modelling(torch.Generator().manual_seed(0)):
-            model = _model(mean_objectives(self.objective, history), box_of(history.space, self))
-            posterior = model.posterior(theta.double())
-        return -posterior.mean.detach().squeeze(-1), posterior.variance.detach().squeeze(-1).sqrt()
+        means = mean_objectives(self.objective, history)
+        with one_thread():
+            return self._model(means, _box(history)).moments(theta.double())
 
     def batch(self, history: History) -> int:
         """The repetitions that are left of the point, or those of the next one."""
         plan = Plan.last(history, "improvement")
         return (plan.left(history) if plan is not None else 0) or self.repeats
 
-
-def _model(means: Means, box: Box) -> SingleTaskGP:
-    """A Gaussian process of the gain: larger is better, as BoTorch has it."""
-    return fit_means(replace(means, mean=-means.mean), box)
+    def _model(self, means: Means, box: Box) -> ImprovementModel:
+        return ImprovementModel.fit(means, box, torch.Generator().manual_seed(0))
 
 
-def _improvement(model: SingleTaskGP, means: Means) -> qLogNoisyExpectedImprovement:
-    sampler = SobolQMCNormalSampler(torch.Size([_SAMPLES]), seed=0)
-    return qLogNoisyExpectedImprovement(model, means.theta, sampler=sampler)
+def _box(history: History) -> Box:
+    if not isinstance(history.space, Box):
+        raise ArgumentTypeError(
+            f"`NoisyExpectedImprovement` needs a Box, got {history.space!r}. Use ModelBased for this space."
+        )
+    return history.space
 
 
-def _seen(means: Means, rest: Tensor, history: History) -> History:
-    """The history of points instead of simulations: those with a mean are complete, the others pending."""
-    waiting = torch.cat([history.pending, rest]).unique(dim=0)
-    waiting = waiting[~(waiting[:, None] == means.theta).all(-1).any(-1)]
-    rows = [Trial(0, 0, theta, "complete", value) for theta, value in zip(means.theta, means.mean, strict=True)]
-    rows += [Trial(0, 0, theta) for theta in waiting]
-    return History(history.space, tuple(replace(row, number=i) for i, row in enumerate(rows)), history.info)
+def _improve(
+    means: Means, box: Box, tried: Tensor, pending: Tensor, n: int, generator: torch.Generator
+) -> tuple[Tensor, list[float]]:
+    """Points of the largest expected improvement, one after the other, shape [n, d]; its logarithms."""
+    model = ImprovementModel.fit(means, box, generator)
+    centres = means.theta[model.moments(means.theta)[0].argsort(stable=True)[:_CENTRES]]
+    values: list[float] = []
+    for _ in range(n):
+        score = model.improvement(pending, generator)
+        spread = box.sobol(_CANDIDATES, int(torch.randint(2**31, (), generator=generator)))
+        near = around(box, centres, _NEAR, generator)
+        points, scores = search_box(box, score, [spread, near], _CLIMBS, _ITERATIONS)
+        new = ~(points[:, None] == tried).all(-1).any(-1)
+        best = int(new.double().argmax())
+        pending = torch.cat([pending, points[[best]]])
+        tried = torch.cat([tried, points[[best]]])
+        values.append(float(scores[best]))
+    return pending[-n:], values

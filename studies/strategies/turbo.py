@@ -14,7 +14,8 @@ from torch import Tensor
 from studies.history import History, Proposal
 from studies.objective import Objective
 from studies.spaces.box import Box
-from studies.strategies.means import Means, fit_means, mean_objectives, modelling
+from studies.strategies.means import Means, mean_objectives
+from studies.strategies.modelling import fit_means, modelling
 from studies.strategies.plan import Plan
 from studies.strategies.settings import box_of, check_count, check_objective, start_point
 

@@ -1,0 +1,91 @@
+"""The model of noisy expected improvement: a mixture of Gaussian processes of mean objectives over a box."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from studies.spaces.box import Box
+from studies.strategies.box_search import feature_groups, features, search_box
+from studies.strategies.expected_improvement import LogImprovement
+from studies.strategies.means import Means
+from surrogates.evidence import Array, Evidence
+from surrogates.likely_settings import likely_settings
+from surrogates.process_mixture import ProcessMixture
+
+__all__ = ["ImprovementModel"]
+
+_SETTINGS = 8
+_MANY = 200  # points, from which the most likely settings alone are used
+_CLIMBED = 4
+_VERSIONS = 2
+_ITERATIONS = 60
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ImprovementModel:
+    """What is believed of an objective, from its means.
+
+    Args:
+        box: Where.
+        theta: Of the means, shape [p, d].
+        shift: The means' mean.
+        scale: Their standard deviation.
+        mixture: The processes of (mean - shift) / scale.
+    """
+
+    box: Box
+    theta: Tensor
+    shift: float
+    scale: float
+    mixture: ProcessMixture
+
+    @classmethod
+    def fit(cls, means: Means, box: Box, generator: torch.Generator) -> "ImprovementModel":
+        """The model of means, of one point at least."""
+        y = means.mean.numpy()
+        shift, scale = float(y.mean()), float(y.std()) or 1.0
+        known = np.zeros(len(y)) if means.error is None else (means.error.numpy() / scale) ** 2
+        evidence = Evidence(
+            features(box, means.theta),
+            (y - shift) / scale,
+            feature_groups(box),
+            share=1 / means.count.numpy() if means.error is None else np.zeros(len(y)),
+            known=known,
+            freedom=float((means.count - 1).sum()) if means.error is None else 0.0,
+            squares=means.squares / scale**2 if means.error is None else 0.0,
+        )
+        settings = _SETTINGS if len(y) < _MANY else 1
+        normal = _normal(settings, box.dim + 2, generator)
+        return cls(box, means.theta, shift, scale, ProcessMixture.of(likely_settings(evidence, normal)))
+
+    def improvement(self, pending: Tensor, generator: torch.Generator) -> LogImprovement:
+        """The expected improvement on the least mean, once points under way have come back, shape [r, d]."""
+        versions = _VERSIONS if len(self.mixture.signal) > 1 else _VERSIONS * _SETTINGS
+        mixture = self.mixture.without_noise(_normal(len(self.theta), versions, generator))
+        if len(pending):
+            mixture = mixture.with_pending(features(self.box, pending), _normal(len(pending), versions, generator))
+        return LogImprovement(mixture, mixture.predict(mixture.x).mean.min(1))
+
+    def moments(self, theta: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation of the objective, shape [n, d] -> [n] and [n]."""
+        mean, deviation = self.mixture.average(features(self.box, theta))
+        return torch.from_numpy(self.shift + self.scale * mean), torch.from_numpy(self.scale * deviation)
+
+    def best(self) -> Tensor:
+        """The least mean that descents from the best points that were tried lead to, shape [d]."""
+        return search_box(self.box, self._gain, [self.theta], _CLIMBED, _ITERATIONS)[0][0]
+
+    def _gain(self, x: Array) -> tuple[Array, Array]:
+        seen = self.mixture.predict(x)
+        return -seen.mean.mean((0, 2)), seen.gradient(np.full_like(seen.mean, -1 / seen.mean[:, 0].size))
+
+
+def _normal(rows: int, columns: int, generator: torch.Generator) -> Array:
+    """Standard normal numbers that cover their range evenly, shape [rows, columns]."""
+    seed = int(torch.randint(2**31, (), generator=generator))
+    if columns > torch.quasirandom.SobolEngine.MAXDIM:
+        return torch.randn(rows, columns, dtype=torch.float64, generator=generator).numpy()
+    draws = torch.quasirandom.SobolEngine(columns, scramble=True, seed=seed).draw(rows, dtype=torch.float64)
+    return torch.special.ndtri(draws.clamp(1e-4, 1 - 1e-4)).numpy()
