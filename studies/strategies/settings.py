@@ -42,7 +42,7 @@ def box_of(space: Space, strategy: object) -> Box:
         what = f"the integers or choices {others}" if others else f"the constraints {list(space.constraints)}"
         raise ArgumentError(
             f"`{name}` needs a box of real and logarithmic parameters without constraints, got {what}. Use "
-            "RandomSearch or ModelBased for this box."
+            "NoisyExpectedImprovement, RandomSearch or ModelBased for this box."
         )
     return space
 

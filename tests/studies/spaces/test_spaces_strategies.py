@@ -64,7 +64,7 @@ def test_the_paper_loop_steps_along_logarithms():
 @pytest.mark.parametrize(("box", "what"), [(MIXED, r"\['blades', 'material'\]"), (LIMITED, "the constraints")])
 def test_local_strategies_refuse_and_name_others(strategy, box, what):
     with pytest.raises(
-        ArgumentError, match=f"`{type(strategy).__name__}` needs .*{what}.*Use RandomSearch or ModelBased"
+        ArgumentError, match=f"`{type(strategy).__name__}` needs .*{what}.*Use NoisyExpectedImprovement, RandomSearch"
     ):
         Study(box, strategy).run(valley, trials=1, executor="here", progress=False)
 
