@@ -69,7 +69,7 @@ class PostgreSQLStorage(Database):
                 connect_args={key: value for key, value in ALIVE.items() if key not in parsed.query},
                 max_overflow=-1,
             )
-        except URLError as error:
+        except (URLError, ValueError) as error:
             raise StorageError(f"{error} Pass a URL such as postgresql://user@host/database.") from error
         except ModuleNotFoundError as error:
             mend = "Install it: pip install 'diffsim-studies[postgres]'"

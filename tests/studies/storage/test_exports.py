@@ -37,7 +37,7 @@ def test_a_table_has_one_row_a_trial():
     assert np.array_equal(table[["q", "state_"]].to_numpy(), made.tried.numpy()), "a parameter may be called `state`"
     names = ["outcome_0_0", "outcome_0_1", "outcome_1_0", "outcome_1_1"]
     assert np.array_equal(table[names][:4].to_numpy(), made.outcome.reshape(4, 4).numpy())
-    assert table[[*names, "x_0"]][4:].isna().all(axis=None) and table["error"][4] == "given as failed"
+    assert table[[*names, "x_0"]][4:].isna().to_numpy().all() and list(table["error"])[4] == "given as failed"
 
 
 def test_a_table_decodes_integers_and_choices():
