@@ -138,7 +138,8 @@ def judge(region: Region, evidence: Evidence) -> Region:
 
     A step is taken back where it made things significantly worse. The region shrinks where the round came out
     significantly worse than predicted, never for noise; it grows where the step went to its boundary as predicted, and
-    where nothing is seen above the noise, which asks for more samples as well.
+    where nothing is seen above the noise, which asks for more samples as well. Of two centres between which nothing is
+    seen, the better one by all rows is kept.
     """
     size, floor = region.size, max(region.size // 2, 1)
     if evidence.change > SIGNIFICANT * evidence.change_error and region.previous is not None:
@@ -146,12 +147,7 @@ def judge(region: Region, evidence: Evidence) -> Region:
     if evidence.surprise > SIGNIFICANT * evidence.surprise_error:
         return replace(region, radius=OVERSHOT * region.radius, blind=0, decision="shrunk: worse than predicted")
     if evidence.trend < SIGNIFICANT and evidence.change >= -SIGNIFICANT * evidence.change_error:
-        blind, at_boundary = region.blind + 1, region.step > BOUNDARY
-        if at_boundary or region.blind:
-            grown = min(GROW * region.radius, LARGEST)
-            size = size if at_boundary else 2 * size
-            return replace(region, radius=grown, size=size, blind=blind, decision="grown: nothing seen")
-        return replace(region, size=2 * size, blind=blind, decision="more samples: nothing seen")
+        return _blind(region, evidence)
     size = floor if evidence.trend > 2 * SIGNIFICANT else size
     gained = region.gain + evidence.surprise < -SIGNIFICANT * evidence.surprise_error
     if region.step > BOUNDARY and gained:
@@ -159,3 +155,14 @@ def judge(region: Region, evidence: Evidence) -> Region:
         decision = "grown: the boundary reached, and a gain measured"
         return replace(region, radius=grown, size=size, blind=0, decision=decision)
     return replace(region, size=size, blind=0, decision="kept")
+
+
+def _blind(region: Region, evidence: Evidence) -> Region:
+    """The region after a round in which nothing was seen: wider, or with more samples, about the better centre."""
+    at_boundary, center, back = region.step > BOUNDARY, region.center, ""
+    if evidence.change > 0 and region.previous is not None:
+        center, back = region.previous, ", from the centre before"
+    region = replace(region, center=center, blind=region.blind + 1, size=region.size * (1 if at_boundary else 2))
+    if not at_boundary and region.blind == 1:
+        return replace(region, decision=f"more samples: nothing seen{back}")
+    return replace(region, radius=min(GROW * region.radius, LARGEST), decision=f"grown: nothing seen{back}")

@@ -44,6 +44,16 @@ def test_where_nothing_is_seen_it_asks_for_more_and_never_shrinks():
     assert exact.blind == 1  # a constant objective
 
 
+def test_of_two_centres_that_noise_hides_the_better_one_is_kept():
+    unseen = Evidence(change=0.5, change_error=1.0, trend=0.0, surprise=0.0, surprise_error=1.0)
+    for step in (0.5, 1.0):
+        region = replace(REGION, step=step)
+        assert judge(region, unseen).center == REGION.previous
+        assert judge(region, unseen).radius >= REGION.radius  # noise never shrinks it
+        assert judge(region, replace(unseen, change=-0.5)).center == REGION.center
+        assert judge(replace(region, previous=None), unseen).center == REGION.center
+
+
 def test_a_step_to_the_boundary_that_went_as_predicted_grows_the_region():
     judged = judge(replace(REGION, step=1.0), GOOD)
     assert judged.radius > REGION.radius and judged.decision.startswith("grown") and judged.size <= REGION.size
