@@ -83,11 +83,13 @@ def test_whatever_the_evidence_the_region_stays_sound(evidence, radius, before, 
     judged = judge(region, evidence)
     assert 0 < judged.radius <= LARGEST and judged.size >= 1 and judged.blind >= 0
     assert judged.center in (region.center, region.previous)
-    assert (judged.center == region.previous) == judged.decision.startswith("rejected")
+    back = judged.decision.startswith("rejected") or judged.decision.endswith("from the centre before")
+    assert (judged.center == region.previous) == back
+    assert not back or evidence.change > 0
     assert Region.read(json.loads(json.dumps(judged.note))) == judged
     within = evidence.change <= evidence.change_error and evidence.surprise <= evidence.surprise_error
-    if within:  # noise is no reason to shrink or to go back
-        assert judged.radius >= radius and judged.center == region.center
+    if within:  # noise is no reason to shrink
+        assert judged.radius >= radius
 
 
 @given(
