@@ -14,6 +14,7 @@ from studies.report.progress import convergence, durations, timeline
 from studies.report.runs import recorded_runs
 from studies.report.style import Panel, numbers
 from studies.report.view import View, recorded_space, view_of
+from studies.spaces.base import Space
 from studies.storage.base import Result, Storage, StudyRecord
 
 __all__ = ["Board", "Unknown"]
@@ -34,14 +35,16 @@ class Board:
 
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
-        self._ledgers: dict[str, Ledger] = {}
+        self._known: dict[str, tuple[Ledger, Space]] = {}
+        self._views: dict[str, tuple[tuple[int, int, int], View]] = {}
         self._lock = threading.Lock()
 
     def studies(self) -> list[dict[str, Any]]:
         """All studies, the latest first, with the numbers of their trials."""
         listed: list[dict[str, Any]] = []
         for record in self._storage.studies():
-            history = self._read(record).history(recorded_space(record.space))
+            ledger, space = self._read(record)
+            history = ledger.history(space)
             n_failed, n_pending = len(history.failed), len(history.pending)
             counts = {"complete": len(history), "failed": n_failed, "pending": n_pending}
             listed.append({"name": record.name, "created": record.created, **counts})
@@ -150,14 +153,23 @@ class Board:
         record = next((study for study in self._storage.studies() if study.name == name), None)
         if record is None:
             raise Unknown(f"There is no study {name!r}.")
-        ledger = self._read(record)
-        return ledger, view_of(record, ledger.history(recorded_space(record.space)), column=column)
-
-    def _read(self, record: StudyRecord) -> Ledger:
+        ledger, space = self._read(record)
+        history = ledger.history(space)
+        version = (len(ledger.rounds), len(ledger.results), column)
         with self._lock:
-            ledger = self._ledgers.setdefault(record.name, Ledger(self._storage, record.name))
-            ledger.read()
-        return ledger
+            known = self._views.get(name)
+        if known is None or known[0] != version:
+            known = version, view_of(record, history, column=column)
+            with self._lock:
+                self._views[name] = known
+        return ledger, known[1]
+
+    def _read(self, record: StudyRecord) -> tuple[Ledger, Space]:
+        with self._lock:
+            if record.name not in self._known:
+                self._known[record.name] = Ledger(self._storage, record.name), recorded_space(record.space)
+            self._known[record.name][0].read()
+            return self._known[record.name]
 
 
 def _row(view: View, trial: Trial) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from surrogates.gaussian_process import gaussian_process
 
 __all__ = ["Calibration", "calibrate"]
 
-_LEAST, _MOST = 12, 300
+_LEAST, _MOST = 12, 150
 _LEVELS = np.array([0.5, 0.68, 0.8, 0.9, 0.95])
 
 
@@ -136,7 +136,7 @@ def _inverse(theta: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
     bounds = torch.stack([torch.zeros(theta.shape[1]), torch.ones(theta.shape[1])]).double()
     model = gaussian_process(theta, value, bounds=bounds)
     with torch.no_grad():
-        prior = model.likelihood(model.forward(theta))
+        prior: Any = model.likelihood(model.forward(theta))
         return torch.linalg.inv(prior.covariance_matrix), value - prior.mean
 
 

@@ -45,8 +45,8 @@ def _environments(ledger: Ledger) -> list[_Environment]:
         try:  # a text that a storage holds may be anything
             told: Any = json.loads(text)
             packages = {str(name): str(version) for name, version in told["packages"].items()}
-            words = (str(told[key]) for key in ("study", "python", "platform"))
-            found.append(_Environment(count, *words, packages))
+            study, python, platform = (str(told[key]) for key in ("study", "python", "platform"))
+            found.append(_Environment(count, study, python, platform, packages))
         except (AttributeError, KeyError, TypeError, ValueError):
             continue
     return found

@@ -5,7 +5,6 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
-from typing import Any
 
 from studies.errors import StudyError
 from studies.report.failures import Cause
@@ -97,7 +96,6 @@ def render(page: Page) -> str:
     """
     try:
         from jinja2 import Environment, StrictUndefined
-        from markupsafe import Markup
     except ImportError:
         raise _missing() from None
     environment = Environment(autoescape=True, undefined=StrictUndefined)
@@ -108,10 +106,10 @@ def render(page: Page) -> str:
         cards=page.cards,
         sections=[section for section in page.sections if not section.is_empty],
         footer=page.footer,
-        style=Markup(asset("style.css")),
-        scripts=[Markup(script) for script in scripts],
-        hashes=Markup(" ".join(f"'sha256-{_digest(script)}'" for script in scripts)),
-        json=lambda value: _json(Markup, value),
+        style=asset("style.css"),
+        scripts=scripts,
+        hashes=" ".join(f"'sha256-{_digest(script)}'" for script in scripts),
+        json=to_json,
     )
 
 
@@ -131,10 +129,6 @@ def plotly_script() -> str:
     except ImportError:
         raise _missing() from None
     return str(get_plotlyjs())
-
-
-def _json(markup: type[str], value: Mapping[str, Any]) -> str:
-    return markup(to_json(value))
 
 
 def _digest(script: str) -> str:

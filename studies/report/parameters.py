@@ -86,7 +86,7 @@ def slices(view: View) -> list[Panel]:
             yaxis2={"domain": [0, 0.06], "range": [0, 1], "visible": False, "fixedrange": True},
         )
         caption = "Light points came early, dark ones late; the ring is the smallest value."
-        panels.append(Panel(f"slice-{i}", parameter.label, caption, layout, height=260))
+        panels.append(Panel(f"slice-{i}", parameter.label, caption, layout, height=280))
     return panels
 
 
@@ -114,7 +114,7 @@ def pairs(view: View, most: int = 4) -> list[Panel]:
             yaxis=parameter_axis(y),
         )
         caption = f"Each trial, dark where {f'the {title} is small' if valued else 'it came late'}."
-        panels.append(Panel(f"pair-{i}-{j}", f"{x.name} and {y.name}", caption, layout, height=360))
+        panels.append(Panel(f"pair-{i}-{j}", f"{x.name} and {y.name}", caption, layout, height=280))
     return panels
 
 

@@ -9,7 +9,21 @@ from typing import Any, cast
 import numpy as np
 
 from studies.report.parameters import parameter_axis
-from studies.report.style import ACCENT, AMBER, FAILED, INK, MUTED, POINT, Panel, axis, figure, numbers, plain, thinned
+from studies.report.style import (
+    ACCENT,
+    AMBER,
+    FAILED,
+    INK,
+    MUTED,
+    POINT,
+    Panel,
+    axis,
+    count_axis,
+    figure,
+    numbers,
+    plain,
+    thinned,
+)
 from studies.report.view import View
 
 __all__ = ["Step", "acquisition", "notes", "region", "steps"]
@@ -97,7 +111,7 @@ def region(view: View) -> list[Panel]:
     ]
     layout = figure(
         [{**width, "showlegend": False}, *kinds],
-        xaxis=axis("round"),
+        xaxis=count_axis("round", view.history.n_rounds),
         yaxis=axis("half-width, share of the box", type="log", exponentformat="power"),
         showlegend=True,
     )
@@ -114,7 +128,9 @@ def region(view: View) -> list[Panel]:
             "marker": {"color": ACCENT, "size": 7},
             "hovertemplate": "round %{x}: %{y:.4g}<extra></extra>",
         }
-        layout = figure([predicted], xaxis=axis("round"), yaxis=axis("predicted change", zeroline=True))
+        layout = figure(
+            [predicted], xaxis=count_axis("round", view.history.n_rounds), yaxis=axis("predicted change", zeroline=True)
+        )
         caption = "What each step promised, with two standard errors; below zero is better."
         panels.append(Panel("gain", "Predicted change of each step", caption, layout))
     return panels
@@ -142,7 +158,7 @@ def acquisition(view: View) -> Panel | None:
         "marker": {"color": ACCENT, "size": 5},
         "hovertemplate": "trial %{x}: %{y:.5g}<extra></extra>",
     }
-    layout = figure([trace], xaxis=axis("trial"), yaxis=axis("acquisition"))
+    layout = figure([trace], xaxis=count_axis("trial", len(view.trials)), yaxis=axis("acquisition"))
     caption = "The acquisition at what was chosen. Where it no longer falls, or is small, there is little left to gain."
     return Panel("acquisition", "Acquisition", caption, layout)
 
@@ -169,7 +185,7 @@ def notes(view: View, most: int = 6) -> list[Panel]:
                 "y": numbers([values[row] for row in at]),
                 "line": {"color": ACCENT, "width": 1.5, "shape": "hv"},
             }
-            layout = figure([trace], xaxis=axis("round"), yaxis=axis(name))
+            layout = figure([trace], xaxis=count_axis("round", view.history.n_rounds), yaxis=axis(name))
             panels.append(Panel(f"note-{len(panels)}", name, "A note of the strategy.", layout, height=260))
     return panels
 

@@ -7,7 +7,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from studies.report.style import ACCENT, AMBER, FAILED, MUTED, POINT, Panel, axis, figure, numbers, plain, thinned
+from studies.report.style import (
+    ACCENT,
+    AMBER,
+    FAILED,
+    MUTED,
+    POINT,
+    Panel,
+    axis,
+    count_axis,
+    figure,
+    numbers,
+    plain,
+    thinned,
+)
 from studies.report.view import View
 
 __all__ = ["Estimate", "convergence", "durations", "estimates", "timeline", "value_axis"]
@@ -57,7 +70,7 @@ def convergence(view: View, answers: list[Estimate] | None = None) -> Panel | No
     caption = "Best so far is the smallest value observed, noise included: under noise it is lucky, not good." + note
     layout = figure(
         traces,
-        xaxis=axis("trial", rangemode="tozero", anchor="y2"),
+        xaxis={**count_axis("trial", len(view.trials)), "rangemode": "tozero", "anchor": "y2"},
         yaxis={**scale, "domain": [0.09, 1]},
         yaxis2={"domain": [0, 0.05], "range": [0, 1], "visible": False, "fixedrange": True},
     )
@@ -105,7 +118,12 @@ def durations(view: View) -> Panel | None:
     everything = np.array([trial.seconds for trial in timed], dtype=float)
     scale = value_axis(np.maximum(everything, 1e-6), "seconds")[0]
     caption = f"Median {np.median(everything):.3g} s; {everything.sum():.4g} s of simulation in all."
-    return Panel("durations", "Duration of trials", caption, figure(traces, xaxis=axis("trial"), yaxis=scale))
+    return Panel(
+        "durations",
+        "Duration of trials",
+        caption,
+        figure(traces, xaxis=count_axis("trial", len(view.trials)), yaxis=scale),
+    )
 
 
 def timeline(view: View) -> Panel | None:

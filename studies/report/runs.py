@@ -53,18 +53,27 @@ def recorded_runs(history: History) -> list[Panel]:
     """The outcomes [n, T, d] as runs; nothing where they are none."""
     if len(history) == 0 or history.outcome.ndim != 3 or history.outcome.shape[1] < 2:
         return []
+    labels = _state_labels(history)
     y = history.outcome[-_PORTRAIT:].detach().double()
     every = max(1, -(-y.shape[1] // _SAMPLES))
     y, d = y[:, ::every], y.shape[2]
     if d == 1:
         traces = [_line(list(range(0, len(run) * every, every)), run[:, 0], ACCENT, 1.2) for run in y]
-        layout = figure(_faded(traces), xaxis=axis("sample"), yaxis=axis("outcome"), showlegend=False)
+        layout = figure(_faded(traces), xaxis=axis("sample"), yaxis=axis(labels[0]), showlegend=False)
     else:
         i, j = _plane(d)
         traces = [_line(run[:, i], run[:, j], ACCENT, 1.2) for run in y]
-        layout = figure(_faded(traces), xaxis=axis(f"y[{i}]"), yaxis=axis(f"y[{j}]"), showlegend=False)
+        layout = figure(_faded(traces), xaxis=axis(labels[i]), yaxis=axis(labels[j]), showlegend=False)
     caption = f"The last {len(y)} complete trials, the latest darkest."
     return [Panel("runs", "Recorded runs", caption, layout, height=400)]
+
+
+def _state_labels(history: History) -> list[str]:
+    """Names of the state: those of the parameters, where these are the runs' first states."""
+    first, units = history.outcome[:, 0].double(), history.space.describe().get("units", {})
+    if first.shape == history.theta.shape and torch.allclose(first, history.theta, rtol=1e-4, atol=1e-6):
+        return [f"{name} [{units[name]}]" if units.get(name) else name for name in history.space.names]
+    return [f"y[{component}]" for component in range(first.shape[1])]
 
 
 def _portrait(run: Trajectory, test: Trajectory) -> Panel:
@@ -79,7 +88,7 @@ def _portrait(run: Trajectory, test: Trajectory) -> Panel:
     x = _time_label(test) if test.d == 1 else _label(test, i)
     layout = figure(_named(learned, true), xaxis=axis(x), yaxis=axis(_label(test, j)), showlegend=True)
     caption = f"{len(drawn)} test runs, as the learned field goes and as they truly went."
-    return Panel("portrait", "Phase portrait", caption, layout, height=420)
+    return Panel("portrait", "Phase portrait", caption, layout)
 
 
 def _over_time(run: Trajectory, test: Trajectory, component: int) -> Panel:

@@ -20,6 +20,7 @@ __all__ = [
     "SCALE",
     "Panel",
     "axis",
+    "count_axis",
     "figure",
     "numbers",
     "plain",
@@ -90,6 +91,11 @@ def axis(title: str, **more: Any) -> dict[str, Any]:  # noqa: ANN401
         "ticklen": 4,
         **more,
     }
+
+
+def count_axis(title: str, n: int) -> dict[str, Any]:
+    """An axis of n trials or rounds: no tick between two of them."""
+    return axis(title, dtick=1) if n <= 10 else axis(title)
 
 
 def plain(text: object, longest: int = _LONGEST) -> str:
