@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 WORKERS ?= 2
 ARGS ?=
+EXTRAS := mujoco,cantera,boston,dask,cma,web,yaml,postgres,zarr
 
 BIN := $(abspath $(VENV))/bin
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
@@ -26,8 +27,8 @@ docs: $(VENV)/.installed-docs  ## build the documentation into docs/_build/html
 	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
 	@echo "docs/_build/html/index.html"
 
-bench: $(VENV)/.installed-dev  ## run the benchmarks (long); the tables go to benchmarks/results
-	set -e; for name in active_learning active_learning_bound hnn surrogate_gradients black_box; do echo "== $$name"; OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.$$name $(ARGS); done
+bench: $(VENV)/.installed-bench  ## run the benchmarks (long); the tables go to benchmarks/results
+	set -e; for name in active_learning active_learning_bound hnn surrogate_gradients black_box real_simulators optimisers gradients storage; do echo "== $$name"; OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.$$name $(ARGS); done
 
 clean:  ## remove the environment and everything that was built
 	rm -rf $(VENV) build dist docs/_build docs/api *.egg-info .pytest_cache .ruff_cache .hypothesis
@@ -45,7 +46,11 @@ $(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/python
 	@touch $@
 
 $(VENV)/.installed-dev: pyproject.toml constraints.txt | $(BIN)/python
-	$(INSTALL) --editable '.[dev,mujoco,cantera,boston,dask,cma,web,yaml]'
+	$(INSTALL) --editable '.[dev,$(EXTRAS)]'
+	@touch $@
+
+$(VENV)/.installed-bench: pyproject.toml constraints.txt | $(BIN)/python
+	$(INSTALL) --editable '.[dev,bench,$(EXTRAS)]'
 	@touch $@
 
 $(VENV)/.installed-docs: pyproject.toml constraints.txt | $(BIN)/python
