@@ -51,7 +51,7 @@ _REDUCE: dict[str, Callable[[Tensor], Tensor]] = {
 class Expression:
     """An objective: a formula of outputs, called with the outcomes as any objective is.
 
-    It knows numbers, pi, + - * / **, abs, sqrt, exp, log, log10, sin, cos, tan, tanh, min and max of several values;
+    It knows numbers, pi, `+ - * / **`, abs, sqrt, exp, log, log10, sin, cos, tan, tanh, min and max of several values;
     and of an output that is an array: its min, max, sum, mean, first and last number.
 
     Args:
