@@ -1,7 +1,6 @@
 """Storages: URLs, files that are missing, foreign, torn or locked, and many processes on one file."""
 
 import multiprocessing
-import os
 import sqlite3
 import subprocess
 import sys
@@ -37,11 +36,9 @@ def test_what_a_user_may_pass(tmp_path, monkeypatch):
     assert open_storage(storage) is storage
 
 
-@pytest.mark.parametrize(
-    "url", ["postgresql://host/db", "sqlite://", "sqlite:///", "runs.db", "", "sqlite:///a?mode=ro"]
-)
+@pytest.mark.parametrize("url", ["mysql://host/db", "sqlite://", "sqlite:///", "runs.db", "", "sqlite:///a?mode=ro"])
 def test_other_urls_are_refused(url):
-    with pytest.raises(StorageError, match='must be "memory" or like "sqlite:///'):
+    with pytest.raises(StorageError, match='must be "memory", or like "sqlite:///'):
         Study(BOX, Sobol(), url)
 
 
@@ -59,13 +56,6 @@ def test_missing_folders_and_files_are_named(tmp_path):
     with pytest.raises(StorageError, match="there is no such file"):
         SQLiteStorage(tmp_path / "none.db", create=False)
     assert not (tmp_path / "none.db").exists()
-
-
-@pytest.mark.skipif(os.getuid() == 0, reason="root may write anywhere")
-def test_a_folder_that_cannot_be_written_is_named(tmp_path):
-    tmp_path.chmod(0o500)
-    with pytest.raises(StorageError, match="cannot be written"):
-        Study(BOX, Sobol(), tmp_path / "runs.db")
 
 
 def test_foreign_files_are_refused_and_left_alone(tmp_path):
