@@ -170,6 +170,12 @@ def run_all(
         Why it stopped early; None: it did not.
     """
     ledger, stopped, n_seen = asker.ledger, None, -1
+
+    def size(history: History) -> int:
+        if ledger.untold() and not asynchronous:
+            return 0  # another process asked meanwhile
+        return goal.size(asker.strategy, history)
+
     asked: set[int] = set()  # the rounds that were asked here: their trials are ours
     while True:
         ledger.read()
@@ -185,12 +191,12 @@ def run_all(
                 n_seen = len(ledger.results)
                 stopped = reason_to_stop(stop, history, asker.strategy)
             may_ask = stopped is None and (asynchronous or not elsewhere)
-            if may_ask and (round := asker.ask(lambda history: goal.size(asker.strategy, history))):
+            if may_ask and (round := asker.ask(size)):
                 asked.add(round.number)
                 continue
-            if not runner.busy and not elsewhere:
+            if not (runner.busy or elsewhere or ledger.untold()):
                 break
-        if not runner.busy:
+        if elsewhere and not runner.busy:
             time.sleep(POLL_SECONDS)
         runner.collect(POLL_SECONDS if elsewhere else None)
     if stopped is not None:

@@ -14,13 +14,13 @@ from diffsim.errors import ArgumentError
 from studies.asking import Asker, Goal
 from studies.errors import StorageError
 from studies.executors.resolve import AnyExecutor, open_place
+from studies.history import History
 from studies.ledger import Ledger
 from studies.progress import Progress
 from studies.runner import Runner, check_run, check_seconds, reason_to_stop
 from studies.stopping import Stop
 from studies.storage.base import Storage
 from studies.storage.resolve import open_storage
-from studies.strategies.base import Batched
 from studies.study import Study
 from surrogates.simulator import InputSimulator, Simulator
 
@@ -106,7 +106,7 @@ def work(
         workers: How many calls are made at a time.
         executor: As in `Study.run`.
         asynchronous: Ask for one trial (or `batch`) whenever there is none to take; else only when all are told. None
-            is the first, but for strategies that have rounds of their own (see `Batched`).
+            is the first where the next round is of one trial, else the second (see `Batched`).
         timeout: Seconds that a call may take. Without, a call that hangs keeps its lease.
         retries: As in `Study.run`.
         max_failures: As in `Study.run`, of this worker's trials.
@@ -137,8 +137,6 @@ def work(
         check_seconds("patience", patience)
     if stop and not own:
         raise ArgumentError("`stop` needs a study: rules look at its history. Pass the study, not its storage.")
-    if asynchronous is None:
-        asynchronous = not (own and isinstance(own.strategy, Batched))
     ledger = Ledger(storage, name)
     asker = Asker(ledger, own.space, own.strategy, own.seed) if own else None
     seed = own.seed if own else _seed(storage, name)
@@ -164,7 +162,7 @@ class _Shift:
         leases: Leases,
         goal: Goal,
         stop: Sequence[Stop],
-        asynchronous: bool,
+        asynchronous: bool | None,
         patience: float | None,
         bar: Progress,
     ) -> None:
@@ -196,7 +194,7 @@ class _Shift:
 
     def _ask(self) -> bool:
         """Asks for trials, where there are none to take; whether there are some now."""
-        if not self._asker or self._stopped is not None or (self._ledger.untold() and not self._asynchronous):
+        if not self._asker or self._stopped is not None:
             return False
         if len(self._ledger.results) > self._n_seen:
             self._n_seen = len(self._ledger.results)
@@ -204,8 +202,15 @@ class _Shift:
         if self._stopped is not None:
             self._bar.say(f"stopped: {self._stopped}")
             return False
-        strategy = self._asker.strategy
-        return self._asker.ask(lambda history: self._goal.size(strategy, history)) is not None
+        return self._asker.ask(self._size) is not None
+
+    def _size(self, history: History) -> int:
+        """The size of the next round, as things are: another worker may have asked meanwhile."""
+        assert self._asker
+        if self._ledger.untold() and self._asynchronous is False:
+            return 0
+        n = self._goal.size(self._asker.strategy, history)
+        return 0 if self._ledger.untold() and self._asynchronous is None and n > 1 else n
 
     def _done(self) -> bool:
         return not self._ledger.untold() and (
