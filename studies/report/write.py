@@ -36,7 +36,7 @@ __all__ = ["report", "write_report"]
 
 @runtime_checkable
 class _Estimator(Optimiser, Protocol):
-    def estimate(self, history: History, theta: Tensor) -> tuple[Tensor, Tensor]: ...
+    def estimate(self, history: History, theta: Tensor) -> tuple[Tensor, ...]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +169,7 @@ def _answer(study: Study, view: View) -> _Answer:
         theta = study.recommend()
         if not isinstance(study.strategy, _Estimator):
             return _Answer(theta.tolist())
-        mean, deviation = study.strategy.estimate(view.history, theta[None])
+        mean, deviation, *_ = study.strategy.estimate(view.history, theta[None])
         return _Answer(theta.tolist(), float(mean[0]), float(deviation[0]))
     except (ArgumentError, StudyError) as error:
         return _Answer(problem=f"The strategy has no recommendation: {error}")

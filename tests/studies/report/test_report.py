@@ -147,6 +147,25 @@ def test_a_learned_field_is_shown_beside_true_runs(watched_page, tmp_path):
     assert "Recorded runs" in page.inner_text("#runs")
 
 
+def test_a_constrained_answer_and_one_that_is_not_possible_are_shown(tmp_path):
+    class Constrained(Walk):
+        def estimate(self, history, theta):  # with the probability of being feasible
+            return torch.tensor([0.123]), torch.tensor([0.045]), torch.tensor([0.9])
+
+    class Clueless(Walk):
+        def recommend(self, history):
+            raise ArgumentError("`history` must hold <b>more</b> trials.")
+
+    space = Box({"a": (0, 1), "b": (0, 1)})
+    texts = []
+    for strategy in (Constrained(), Clueless()):
+        study = Study(space, strategy)
+        study.run(lambda theta, generator: theta.sum(-1, keepdim=True), rounds=2, batch=2)
+        texts.append(report(study, tmp_path / "report.html").read_text())
+    assert ">0.123<" in texts[0]
+    assert "no recommendation: `history` must hold &lt;b&gt;more&lt;/b&gt; trials." in texts[1]
+
+
 def test_bad_arguments_are_told_before_anything_is_written(hostile, tmp_path):
     with pytest.raises(ArgumentError, match="`field` and `test` both"):
         report(hostile, tmp_path / "report.html", field=Pendulum())
