@@ -42,7 +42,7 @@ class Walk:
     def recommend(self, history):
         return history.theta[-1]
 
-    def estimate(self, history, theta):
+    def estimate(self, history, theta) -> tuple[torch.Tensor, ...]:
         return torch.tensor([0.123]), torch.tensor([0.045])
 
 
