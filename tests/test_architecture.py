@@ -33,6 +33,7 @@ LIBRARIES = {
     "studies": {
         "pandas",
         "alembic",
+        "distributed",
         "annotated_types",
         "pydantic",
         "yaml",

@@ -10,7 +10,7 @@ from typing import Any
 from diffsim.errors import ArgumentError
 from studies.errors import StudyError
 
-__all__ = ["is_plugin", "named", "settings_of"]
+__all__ = ["exported", "is_plugin", "named", "settings_of"]
 
 
 def named(path: str, folder: Path) -> Any:  # noqa: ANN401
@@ -40,6 +40,12 @@ def named(path: str, folder: Path) -> Any:  # noqa: ANN401
             raise ArgumentError(f"there is no {part!r} in {module}.")
         found = getattr(found, part)
     return found
+
+
+def exported() -> dict[str, Any]:
+    """What users import from `studies`, by name: a file may name the same."""
+    studies = import_module("studies")
+    return {name: getattr(studies, name) for name in studies.__all__}
 
 
 def is_plugin(value: object, method: str) -> bool:

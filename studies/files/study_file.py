@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from diffsim.errors import ArgumentError
 from studies.files.document import Document, read_document, text_of
-from studies.files.names import is_plugin, named, settings_of
+from studies.files.names import exported, is_plugin, named, settings_of
 
 if TYPE_CHECKING:
     from studies.command import ShellCommand
@@ -245,17 +245,14 @@ class StudyFile:
 
     def _class(self, plugin: "Plugin", method: str, *key: str | int) -> Callable[..., Any]:
         """A class that `studies` exports and that has a method."""
-        import studies
-
-        if plugin.name in studies.__all__ and is_plugin(found := getattr(studies, plugin.name), method):
-            return found
-        known = [name for name in studies.__all__ if is_plugin(getattr(studies, name), method)]
+        names = exported()
+        if is_plugin(names.get(plugin.name), method):
+            return names[plugin.name]
+        known = [name for name, value in names.items() if is_plugin(value, method)]
         raise self.document.error(((*key, "name"), f"there is no {plugin.name!r}; there are {known}."))
 
     def _settings(self, plugin: "Plugin", *key: str | int) -> dict[str, Any]:
-        import studies
-
-        taken = settings_of(getattr(studies, plugin.name))
+        taken = settings_of(exported()[plugin.name])
         for name in plugin.settings:
             if name not in taken:
                 where = (*key, "settings", name)
