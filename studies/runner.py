@@ -130,7 +130,7 @@ class Runner:
         success = any(result.error is None for result in results)
         if not success and self._tries[job.trials[0]] <= self._retries:
             self._tries[job.trials[0]] += 1
-            self._place.submit(job)
+            self._place.submit(replace(job, attempt=job.attempt + 1))
             return
         if not success and self._retries:
             results = [

@@ -12,7 +12,7 @@ import uuid
 from collections import defaultdict, deque
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -159,7 +159,7 @@ class Futures:
     def _try_alone(self) -> None:
         job = min(self._lost, key=lambda job: job.trials)
         try:
-            self._submit(job)
+            self._submit(replace(job, attempt=job.attempt + 1))
         except Exception as error:
             raise StudyError(
                 f"The executor takes no more work ({type(error).__name__}: {error}). What was told is kept; "

@@ -28,11 +28,13 @@ class Job:
         trials: Numbers of the trials, n of them.
         theta: Their parameters, shape [n, d].
         seed: The seed of the call's generator.
+        attempt: How often it was tried before. Some executors run equal calls once only.
     """
 
     trials: tuple[int, ...]
     theta: NDArray[np.float64]
     seed: int
+    attempt: int = 0
 
 
 class Place(Protocol):

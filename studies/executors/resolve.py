@@ -63,7 +63,7 @@ def open_place(
     make = None
     if client := _dask_client(executor):
         threads: dict[str, int] = cast(Any, client).nthreads()  # typed as a coroutine, which it is not here
-        made, workers = client.get_executor(), workers or sum(threads.values())
+        made, workers = client.get_executor(pure=False), workers or sum(threads.values())
     elif isinstance(executor, Executor) or not callable(executor):
         made = executor
     else:
