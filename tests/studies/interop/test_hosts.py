@@ -9,6 +9,7 @@ import pytest
 from gest_api.vocs import VOCS
 
 from studies.interop.gest import Generator
+from studies.strategies.constrained import ConstrainedImprovement
 from studies.strategies.noisy_improvement import NoisyExpectedImprovement
 from studies.strategies.random import Random
 
@@ -38,6 +39,16 @@ def test_xopt_optimises_with_a_strategy_of_ours():
     assert history.outcome.flatten().tolist() == host.data["f"].tolist()
     best = generator.recommend()
     assert valley(best)["f"] < 0.01 and best["shift"] == 0.5
+
+
+def test_constraints_of_the_host_reach_the_strategy():
+    vocs = VOCS(variables={"a": [-1, 2]}, objectives={"f": "MAXIMIZE"}, constraints={"c": ["LESS_THAN", 1.0]})
+    strategy = ConstrainedImprovement(objective=lambda y: y[:, 0], constraints=[lambda y: y[:, 1]], initial=4)
+    evaluator = xopt.Evaluator(function=lambda point: {"f": point["a"], "c": point["a"] ** 2})
+    host = xopt.Xopt(generator=Generator(vocs, strategy), evaluator=evaluator)
+    for _ in range(9):
+        host.step()
+    assert 0.9 < host.generator.recommend()["a"] <= 1.001  # the largest a with a**2 at most 1
 
 
 def test_xopt_asks_for_as_many_points_as_it_has_workers_and_stops_by_its_own_rule():

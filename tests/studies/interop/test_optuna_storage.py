@@ -1,7 +1,5 @@
 """Optuna's published storage suite against our storages, processes that share one, and one that is killed."""
 
-import multiprocessing
-import os
 import signal
 import subprocess
 import sys
@@ -61,27 +59,30 @@ class TestPostgreSQLWhole(StorageTestCase):
         return OptunaStorage(make_postgres())
 
 
-def _work(url, n):
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    study = optuna.load_study(
-        study_name="shared", storage=OptunaStorage(url), sampler=optuna.samplers.RandomSampler(seed=os.getpid())
-    )
-    study.optimize(lambda trial: trial.suggest_float("x", 0, 1), n_trials=n)
+WORK = """
+import os, sys
+import optuna
+from studies.interop.optuna_storage import OptunaStorage
+
+optuna.logging.set_verbosity(optuna.logging.WARNING)
+sampler = optuna.samplers.RandomSampler(seed=os.getpid())
+study = optuna.load_study(study_name="shared", storage=OptunaStorage(sys.argv[1]), sampler=sampler)
+study.optimize(lambda trial: trial.suggest_float("x", 0, 1), n_trials=int(sys.argv[2]))
+"""
 
 
-def _share(url, processes, trials):
+def _work(url, n_trials):
+    return subprocess.Popen([sys.executable, "-c", WORK, url, str(n_trials)])
+
+
+def _share(url, processes, n_trials):
     optuna.create_study(storage=OptunaStorage(url), study_name="shared")
-    context = multiprocessing.get_context("spawn")
-    workers = [context.Process(target=_work, args=(url, trials)) for _ in range(processes)]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join()
-    assert [worker.exitcode for worker in workers] == [0] * processes
+    workers = [_work(url, n_trials) for _ in range(processes)]
+    assert [worker.wait() for worker in workers] == [0] * processes
     found = optuna.load_study(study_name="shared", storage=OptunaStorage(url)).trials
-    assert [trial.number for trial in found] == list(range(processes * trials))
+    assert [trial.number for trial in found] == list(range(processes * n_trials))
     assert all(trial.state.name == "COMPLETE" and trial.value == trial.params["x"] for trial in found)
-    assert len({trial.value for trial in found}) == processes * trials
+    assert len({trial.value for trial in found}) == processes * n_trials
 
 
 def test_processes_that_share_a_study_lose_and_double_nothing(tmp_path):
@@ -89,11 +90,13 @@ def test_processes_that_share_a_study_lose_and_double_nothing(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)  # eight interpreters start
 def test_optunas_own_server_test_of_8_processes_and_20_trials(tmp_path):
     _share(f"sqlite:///{tmp_path}/runs.db", 8, 20)
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)  # eight interpreters start
 def test_8_processes_and_20_trials_in_postgresql(make_postgres):
     _share(make_postgres(), 8, 20)
 
@@ -101,8 +104,7 @@ def test_8_processes_and_20_trials_in_postgresql(make_postgres):
 def test_a_process_that_is_killed_leaves_a_log_that_can_be_read_and_written(tmp_path):
     url = f"sqlite:///{tmp_path}/runs.db"
     optuna.create_study(storage=OptunaStorage(url), study_name="shared")
-    program = f"import runpy; runpy.run_path({__file__!r})['_work']({url!r}, 100_000)"
-    worker = subprocess.Popen([sys.executable, "-c", program])
+    worker = _work(url, 100_000)
     deadline = time.monotonic() + 200
     while len(_complete(url)) < 3:
         assert worker.poll() is None and time.monotonic() < deadline
@@ -111,7 +113,7 @@ def test_a_process_that_is_killed_leaves_a_log_that_can_be_read_and_written(tmp_
     worker.wait()
     before = _complete(url)
     assert all(trial.value == trial.params["x"] for trial in before)
-    _work(url, 2)
+    assert _work(url, 2).wait() == 0
     assert [trial.value for trial in _complete(url)][: len(before)] == [trial.value for trial in before]
     assert len(_complete(url)) == len(before) + 2
 
