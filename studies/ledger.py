@@ -45,24 +45,7 @@ class Ledger:
     def read(self) -> None:
         """Fetches what is new in the storage."""
         with self._lock:
-            rounds, results = self._storage.read(self._name, len(self.rounds), len(self.results))
-            if rounds or results:
-                self._history = None
-            for round in rounds:
-                theta = torch.tensor(round.theta).unbind()
-                self._trials += [Trial(n, round.number, row) for n, row in zip(round.trials, theta, strict=True)]
-                self._info.append(round.info)
-                self._untold.update(dict.fromkeys(round.trials))
-            self.rounds += rounds
-            self.results.update((result.trial, result) for result in results)
-            for result in results:
-                self._untold.pop(result.trial)
-            complete = [result for result in results if result.outcome is not None]
-            earliest = min(complete, key=lambda result: result.trial, default=None)
-            if earliest and (self.first is None or earliest.trial < self.first.trial):
-                self.first, results = earliest, list(self.results.values())
-            for result in results:
-                self._trials[result.trial] = _told(self._trials[result.trial], conforming(result, self.first))
+            self._take(*self._storage.read(self._name, len(self.rounds), len(self.results)))
 
     def untold(self) -> list[int]:
         """The trials that are asked and not told, in order."""
@@ -74,11 +57,13 @@ class Ledger:
         return self.rounds[self._trials[trial].round]
 
     def add_round(self, round: RoundRecord, worker: str | None = None, seconds: float = 0.0) -> None:
-        """Appends a round, which the next reading shows; see `Storage.add_round`."""
-        if worker is None:
-            self._storage.add_round(self._name, round)
-        else:
-            self._storage.add_round(self._name, round, worker, seconds)
+        """Appends a round, the next after those that were read; see `Storage.add_round`."""
+        with self._lock:
+            if worker is None:
+                self._storage.add_round(self._name, round)
+            else:
+                self._storage.add_round(self._name, round, worker, seconds)
+            self._take([round], [])
 
     def leased(self) -> set[int]:
         """The trials that workers have now."""
@@ -98,6 +83,25 @@ class Ledger:
             if self._history is None or self._history.space is not space:
                 self._history = History(space, tuple(self._trials), tuple(self._info), tuple(self._columns))
             return self._history
+
+    def _take(self, rounds: Sequence[RoundRecord], results: list[Result]) -> None:
+        if rounds or results:
+            self._history = None
+        for round in rounds:
+            theta = torch.tensor(round.theta).unbind()
+            self._trials += [Trial(n, round.number, row) for n, row in zip(round.trials, theta, strict=True)]
+            self._info.append(round.info)
+            self._untold.update(dict.fromkeys(round.trials))
+        self.rounds += rounds
+        self.results.update((result.trial, result) for result in results)
+        for result in results:
+            self._untold.pop(result.trial)
+        complete = [result for result in results if result.outcome is not None]
+        earliest = min(complete, key=lambda result: result.trial, default=None)
+        if earliest and (self.first is None or earliest.trial < self.first.trial):
+            self.first, results = earliest, list(self.results.values())
+        for result in results:
+            self._trials[result.trial] = _told(self._trials[result.trial], conforming(result, self.first))
 
     def _close(self) -> None:
         """Moves past the rounds that are told whole: no later result changes what they hold."""

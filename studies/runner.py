@@ -177,8 +177,8 @@ def run_all(
         return goal.size(asker.strategy, history)
 
     asked: set[int] = set()  # the rounds that were asked here: their trials are ours
+    ledger.read()
     while True:
-        ledger.read()
         untold = ledger.untold()
         foreign = any(ledger.round_of(trial).number not in asked for trial in untold)
         elsewhere = ledger.leased() if foreign else set[int]()
@@ -199,6 +199,8 @@ def run_all(
         if elsewhere and not runner.busy:
             time.sleep(POLL_SECONDS)
         runner.collect(POLL_SECONDS if elsewhere else None)
+        if elsewhere:
+            ledger.read()  # else what was recorded was read as well
     if stopped is not None:
         bar.say(f"stopped: {stopped}")
     return stopped
