@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from studies.strategies.sobol import Sobol
     from studies.strategies.turbo import TuRBO
     from studies.study import Round, Study
+    from studies.worker import work
 
 __all__ = [
     "CMAES",
@@ -111,6 +112,7 @@ __all__ = [
     "note",
     "open_storage",
     "with_gradient",
+    "work",
 ]
 
 _MODULES = {
@@ -155,6 +157,7 @@ _MODULES = {
     "studies.strategies.sobol": ("Sobol",),
     "studies.strategies.turbo": ("TuRBO",),
     "studies.study": ("Round", "Study"),
+    "studies.worker": ("work",),
 }
 _HOME = {name: module for module, names in _MODULES.items() for name in names}
 
