@@ -21,7 +21,7 @@ BOX = Box({"q": (-2, 2), "p": (-1, 1)})
 TRIALS = 8
 LEASE = 0.5
 POINTS = ["after claim", "during evaluation", "after the file", "during the commit", "after tell"]
-slow = pytest.param(20, marks=pytest.mark.slow)
+slow = pytest.param(20, marks=[pytest.mark.slow, pytest.mark.timeout(3600)])
 
 
 @dataclass(frozen=True)

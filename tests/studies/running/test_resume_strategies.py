@@ -65,7 +65,7 @@ def test_every_strategy_is_here():
     assert {name for name in studies.__all__ if is_strategy(getattr(studies, name))} == set(CASES)
 
 
-@pytest.mark.parametrize("half", [3, pytest.param(25, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("half", [3, pytest.param(25, marks=[pytest.mark.slow, pytest.mark.timeout(3600)])])
 @pytest.mark.parametrize("name", CASES)
 def test_two_halves_equal_the_whole(tmp_path, name, half):
     strategy, simulator = CASES[name]
