@@ -11,7 +11,7 @@ from surrogates.evidence import Array, Evidence, Kernel
 
 __all__ = ["likely_settings"]
 
-_KERNELS: tuple[Kernel, ...] = ("matern",)
+_KERNELS: tuple[Kernel, ...] = ("rbf",)
 _ITERATIONS = 60
 _STEP = 1e-3  # of finite differences
 _FLATTEST = 0.15  # least curvature of the log posterior along an axis of its Gaussian approximation

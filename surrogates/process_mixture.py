@@ -10,7 +10,7 @@ from surrogates.evidence import Array, Evidence, Kernel, kernel
 
 __all__ = ["Prediction", "ProcessMixture"]
 
-_NUGGET = 1e-6  # variance that stays where noise is left out, in units of the signal's
+_NUGGET = 1e-6  # variance beside the noise of points under way, in units of the signal's
 _LEAST = 1e-10  # of a prediction's variance, in units of the signal's
 
 
@@ -71,20 +71,6 @@ class ProcessMixture:
         mean = seen.mean.mean((0, 2))
         variance = (seen.deviation**2).mean(0) + ((seen.mean - mean[:, None]) ** 2).mean((0, 2))
         return mean, np.sqrt(variance)
-
-    def without_noise(self, normal: Array) -> "ProcessMixture":
-        """The processes that know the function at the observed points, drawn from what they believe of it there.
-
-        Args:
-            normal: Standard normal numbers, shape [n, s]: a version of the function in each column.
-        """
-        own = self._covariance(self.x, self.x)[0]
-        seen = self.predict(self.x)
-        values, axes = np.linalg.eigh(own - seen.solved @ own)
-        drawn = seen.mean + axes @ (np.sqrt(values.clip(0))[..., None] * normal)
-        left = np.minimum(self.noise, _NUGGET * self.signal) + _NUGGET / 100 * self.signal
-        inverse = np.linalg.inv(own + left[:, None, None] * np.eye(len(self.x)))
-        return replace(self, y=drawn, inverse=inverse, noise=left)
 
     def with_pending(self, x: Array, normal: Array) -> "ProcessMixture":
         """The processes that have also seen points under way, with outcomes drawn from what they believe of these.

@@ -18,7 +18,7 @@ Score = Callable[[Array], tuple[Array, Array]]
 """Maps features of points, shape [b, f], to values, shape [b], and gradients, shape [b, f]."""
 
 _ROUNDS = 4
-_HALVINGS = 40
+_PARTS, _CLOSE = 16, 1e-9  # of the way back from a point that is not allowed
 
 
 def search_box(
@@ -141,15 +141,16 @@ def _climb_within(
         options={"maxiter": iterations},
     )
     end = place(torch.from_numpy(np.asarray(found.x)).nan_to_num(0.5).clamp(0, 1))
-    low, high, share = 0.0, 1.0, 1.0
-    for _ in range(_HALVINGS):  # back to the last allowed point of the way
-        if bool(box.contains(box.from_unit(unit.lerp(end, share)))[0]):
-            low = share
-        else:
-            high = share
-        if low == 1.0:
+    low, width = 0.0, 1.0
+    while width > _CLOSE:  # back to the last allowed point of the way
+        shares = low + width * torch.linspace(0, 1, _PARTS + 1, dtype=torch.float64)[1:]
+        good = box.contains(box.from_unit(unit.lerp(end, shares[:, None])))
+        passed = int(good.double().cumprod(0).sum())
+        if passed == _PARTS:
+            low += width
             break
-        share = (low + high) / 2
+        width /= _PARTS
+        low += passed * width
     return _better(box, score, start, box.from_unit(unit.lerp(end, low)))
 
 

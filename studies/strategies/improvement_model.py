@@ -19,7 +19,7 @@ __all__ = ["ImprovementModel"]
 _SETTINGS = 8
 _MANY = 200  # points, from which the most likely settings alone are used
 _CLIMBED = 4
-_VERSIONS = 2
+_VERSIONS = 2  # of the outcomes of points under way
 _ITERATIONS = 60
 
 
@@ -61,10 +61,10 @@ class ImprovementModel:
         return cls(box, means.theta, shift, scale, ProcessMixture.of(likely_settings(evidence, normal)))
 
     def improvement(self, pending: Tensor, generator: torch.Generator) -> LogImprovement:
-        """The expected improvement on the least mean, once points under way have come back, shape [r, d]."""
-        versions = _VERSIONS if len(self.mixture.signal) > 1 else _VERSIONS * _SETTINGS
-        mixture = self.mixture.without_noise(_normal(len(self.theta), versions, generator))
+        """The expected improvement on the least mean at the points, once those under way, [r, d], have come back."""
+        mixture = self.mixture
         if len(pending):
+            versions = _VERSIONS if len(mixture.signal) > 1 else _VERSIONS * _SETTINGS
             mixture = mixture.with_pending(features(self.box, pending), _normal(len(pending), versions, generator))
         return LogImprovement(mixture, mixture.predict(mixture.x).mean.min(1))
 
@@ -74,12 +74,15 @@ class ImprovementModel:
         return torch.from_numpy(self.shift + self.scale * mean), torch.from_numpy(self.scale * deviation)
 
     def best(self) -> Tensor:
-        """The least mean that descents from the best points that were tried lead to, shape [d]."""
-        return search_box(self.box, self._gain, [self.theta], _CLIMBED, _ITERATIONS)[0][0]
+        """Where the mean plus a standard deviation is least, of descents from the best points tried, shape [d]."""
+        return search_box(self.box, self._surely, [self.theta], _CLIMBED, _ITERATIONS)[0][0]
 
-    def _gain(self, x: Array) -> tuple[Array, Array]:
+    def _surely(self, x: Array) -> tuple[Array, Array]:
         seen = self.mixture.predict(x)
-        return -seen.mean.mean((0, 2)), seen.gradient(np.full_like(seen.mean, -1 / seen.mean[:, 0].size))
+        k = len(seen.mean)
+        value = seen.mean[..., 0].mean(0) + seen.deviation.mean(0)
+        slope = seen.gradient(np.full_like(seen.mean, 1 / k), np.full_like(seen.deviation, 1 / k))
+        return -value, -slope
 
 
 def _normal(rows: int, columns: int, generator: torch.Generator) -> Array:

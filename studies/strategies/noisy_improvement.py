@@ -37,7 +37,7 @@ class NoisyExpectedImprovement:
     Args:
         objective: What is minimised, of the outcome (and the inputs x, where observed); None: the outcome itself.
         repeats: Simulations of each point, averaged. Their scatter tells the model its noise; without, it is estimated.
-        start: The first point; the centre of the box by default.
+        start: The first point; that of a Sobol sequence by default.
         initial: Points, those of a Sobol sequence, before the model decides; 5 by default.
 
     Raises:
@@ -61,7 +61,7 @@ class NoisyExpectedImprovement:
 
     def propose(self, history: History, n: int, generator: torch.Generator) -> Proposal:
         box = _box(history)
-        start = start_point(box, self.start)
+        start = None if self.start is None else start_point(box, self.start)
         plan = Plan.last(history, "improvement")
         rest = torch.empty(0, box.dim, dtype=torch.float64)
         if plan is not None:
@@ -76,7 +76,7 @@ class NoisyExpectedImprovement:
         if len(means.mean) == 0 or len(means.mean) + len(pending) < initial:
             first = Sobol().propose(history, count, generator)
             points, info = first.theta, first.info
-            if not len(history.tried):
+            if start is not None and not len(history.tried):
                 points = torch.cat([start[None], points[1:]])
         else:
             with one_thread():
@@ -87,7 +87,7 @@ class NoisyExpectedImprovement:
         return Proposal(torch.cat([rest, new]), {**info, "improvement": plan.note})
 
     def recommend(self, history: History) -> Tensor:
-        """The minimum of the model's mean near the points tried, shape [d]; the start where nothing is finite."""
+        """Where the model is surest of a low mean, shape [d]; the start where no objective is finite."""
         box = _box(history)
         means = mean_objectives(self.objective, history)
         if len(means.mean) == 0:
