@@ -43,11 +43,12 @@ def pids(history):
 
 
 def runs(pid):
-    """Whether a process runs: one that ended and awaits its parent does not."""
+    """Whether a process runs: one whose threads all ended and that awaits its parent does not."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
+        stats = [path.read_text() for path in Path(f"/proc/{pid}/task").glob("*/stat")]
+    except (FileNotFoundError, ProcessLookupError):  # a thread that ended meanwhile
+        return runs(pid) if Path(f"/proc/{pid}").exists() else False
+    return any(stat.rpartition(")")[2].split()[0] != "Z" for stat in stats)
 
 
 def wait_for(condition, seconds=100):
