@@ -106,7 +106,7 @@ def test_killed_at_random_writes_until_done(tmp_path, unbroken, after):
             break
         assert status == signal.SIGKILL
         kills += 1
-    assert kills >= 2  # results that come together are written together: how many writes there are depends on the machine
+    assert kills >= 2  # results that come together are written together
     assert_equal(Study(BOX, Walk(), path, seed=4).history, unbroken)
 
 
