@@ -12,6 +12,7 @@ import torch
 
 from studies.history import Proposal
 from studies.spaces.box import Box
+from studies.storage import database
 from studies.storage.sqlite import SQLiteStorage
 from studies.study import Study
 from studies.worker import work
@@ -22,6 +23,12 @@ TRIALS = 8
 LEASE = 0.5
 POINTS = ["after claim", "during evaluation", "after the file", "during the commit", "after tell"]
 slow = pytest.param(20, marks=[pytest.mark.slow, pytest.mark.timeout(3600)])
+
+
+@pytest.fixture(autouse=True)
+def no_trial_is_given_up(monkeypatch):
+    """By chance the same trial may be lost three times, and is then failed: another test's matter."""
+    monkeypatch.setattr(database, "MAX_LEASES", 1000)
 
 
 @dataclass(frozen=True)
@@ -121,13 +128,12 @@ def unbroken():
     return {trial.number: trial.outcome.numpy().tobytes() for trial in history.trials}
 
 
-def assert_whole(path, may_give_up=False):
+def assert_whole(path):
     storage = SQLiteStorage(path)
     rounds, results = storage.read("study")
     assert [trial for round in rounds for trial in round.trials] == list(range(TRIALS))
     assert sorted(result.trial for result in results) == list(range(TRIALS))
-    given_up = None in told(path).values()
-    assert told(path) == unbroken() or (may_give_up and given_up)
+    assert told(path) == unbroken()
     assert not storage.leases("study")
 
 
@@ -193,7 +199,7 @@ def test_killed_at_any_moment(tmp_path, task, times):
             kills += 1
             patience *= 1.1
             time.sleep(LEASE if task is labour else 0)
-        assert_whole(path, may_give_up=task is labour)  # killed three times before it had told
+        assert_whole(path)
 
 
 def test_two_schedulers_of_one_study_agree(tmp_path):
