@@ -56,8 +56,8 @@ class Ax:
     def __init__(self, bounds: Bounds, seed: int) -> None:
         logging.disable(logging.INFO)
         warnings.simplefilter("ignore")
-        from ax.api.client import Client
-        from ax.api.configs import RangeParameterConfig
+        from ax.api.client import Client  # pyright: ignore[reportMissingImports]
+        from ax.api.configs import RangeParameterConfig  # pyright: ignore[reportMissingImports]
 
         self.version = f"ax-platform {version('ax-platform')}, botorch {version('botorch')}"
         self.names = [f"x{i}" for i in range(len(bounds))]
