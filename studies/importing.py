@@ -2,6 +2,9 @@
 
 import hashlib
 import secrets
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import zip_longest
 
 import numpy as np
 import torch
@@ -9,7 +12,7 @@ from numpy.typing import NDArray
 
 from diffsim.errors import ArgumentError
 from studies.errors import ConflictError
-from studies.executors.job import as_results
+from studies.executors.job import as_results, readable
 from studies.spaces.base import Space
 from studies.storage.base import Result, RoundRecord, Storage, conforming
 from surrogates.simulator import as_inputs, as_outcome
@@ -20,7 +23,13 @@ SECONDS = 60.0  # for which no worker may take the trials of an import that is b
 
 
 def add_past(
-    storage: Storage, name: str, space: Space, theta: object, outcome: object, x: object = None
+    storage: Storage,
+    name: str,
+    space: Space,
+    theta: object,
+    outcome: object,
+    x: object = None,
+    errors: Sequence[str | None] = (),
 ) -> tuple[int, ...]:
     """Appends trials that were run elsewhere as a round whose info says "imported"; rows not finite are failed trials.
 
@@ -34,6 +43,7 @@ def add_past(
         theta: Parameters inside the space, shape [n, d].
         outcome: One row a trial, shape [n, ...].
         x: The simulator's random inputs, shape [n, k], for all trials of a study or for none.
+        errors: Why trials failed, n texts, None where it is not known.
 
     Returns:
         The trials' numbers.
@@ -48,6 +58,8 @@ def add_past(
         outside = points[~inside][:3].tolist()
         raise ArgumentError(f"`theta` must lie in {space!r}, got {int((~inside).sum())} rows elsewhere: {outside}...")
     rows, inputs = as_outcome(outcome, len(points)), None if x is None else as_inputs(x, len(points))
+    if errors and len(errors) != len(points):
+        raise ArgumentError(f"`errors` must be {len(points)} texts, one a trial, got {len(errors)}.")
     digest = _digest(points.numpy(), rows, inputs)
     while True:
         rounds, results = storage.read(name)
@@ -56,7 +68,11 @@ def add_past(
             first = rounds[-1].trials.stop if rounds else 0
             round = asked or RoundRecord(len(rounds), first, points.numpy(), {"imported": digest}, "imported")
             told = {result.trial for result in results}
-            new = [result for result in as_results(round.trials, rows, inputs) if result.trial not in told]
+            new = [
+                replace(result, error=readable(why)) if result.error and why else result
+                for result, why in zip_longest(as_results(round.trials, rows, inputs), errors)
+                if result.trial not in told
+            ]
             _check(new, results)
             if asked is None:
                 storage.add_round(name, round, f"import {secrets.token_hex(4)}", SECONDS)

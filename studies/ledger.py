@@ -3,8 +3,10 @@
 import contextlib
 import threading
 from collections.abc import Mapping, Sequence
+from itertools import takewhile
 from typing import Any
 
+import numpy as np
 import torch
 
 from studies.columns import Columns, merged
@@ -87,11 +89,12 @@ class Ledger:
     def _take(self, rounds: Sequence[RoundRecord], results: list[Result]) -> None:
         if rounds or results:
             self._history = None
-        for round in rounds:
-            theta = torch.tensor(round.theta).unbind()
-            self._trials += [Trial(n, round.number, row) for n, row in zip(round.trials, theta, strict=True)]
-            self._info.append(round.info)
-            self._untold.update(dict.fromkeys(round.trials))
+        if rounds:
+            theta = torch.tensor(np.concatenate([round.theta for round in rounds])).unbind()
+            numbers = [(trial, round.number) for round in rounds for trial in round.trials]
+            self._trials += [Trial(*pair, row) for pair, row in zip(numbers, theta, strict=True)]
+            self._info += [round.info for round in rounds]
+            self._untold.update((trial, None) for trial, _ in numbers)
         self.rounds += rounds
         self.results.update((result.trial, result) for result in results)
         for result in results:
@@ -105,13 +108,12 @@ class Ledger:
 
     def _close(self) -> None:
         """Moves past the rounds that are told whole: no later result changes what they hold."""
-        while self._n_closed < len(self.rounds):
-            round = self.rounds[self._n_closed]
-            if any(number not in self.results for number in round.trials):
-                return
-            trials = self._trials[round.first : round.trials.stop]
-            self._columns = merged([*self._columns, Columns.of(trials, round.theta.shape[1])])
-            self._n_closed += 1
+        told = (all(trial in self.results for trial in round.trials) for round in self.rounds[self._n_closed :])
+        closed = self.rounds[self._n_closed : self._n_closed + sum(takewhile(bool, told))]
+        if closed:
+            trials = self._trials[closed[0].first : closed[-1].trials.stop]
+            self._columns = merged([*self._columns, Columns.of(trials, closed[0].theta.shape[1])])
+            self._n_closed += len(closed)
 
 
 def _told(trial: Trial, result: Result) -> Trial:

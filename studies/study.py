@@ -159,13 +159,16 @@ class Study:
                 raise ArgumentError(error)
         self.storage.add_results(self.name, results)
 
-    def add(self, theta: object, outcome: object, x: object = None) -> tuple[int, ...]:
+    def add(
+        self, theta: object, outcome: object, x: object = None, *, errors: Sequence[str | None] = ()
+    ) -> tuple[int, ...]:
         """Adds trials that were run elsewhere, as a round whose info says "imported"; the same data are added once.
 
         Args:
             theta: Parameters inside the space, shape [n, d].
             outcome: One row a trial, shape [n, ...]; rows that are not finite are failed trials.
             x: The simulator's random inputs, shape [n, k], for all trials of a study or for none.
+            errors: Why trials failed, n texts, None where it is not known.
 
         Returns:
             The trials' numbers.
@@ -173,7 +176,7 @@ class Study:
         Raises:
             ArgumentError: A shape is wrong, or theta is not inside the space.
         """
-        return add_past(self.storage, self.name, self.space, theta, outcome, x)
+        return add_past(self.storage, self.name, self.space, theta, outcome, x, errors)
 
     def fail(self, trials: Round | int | Sequence[int], error: str) -> None:
         """Records trials as failed.

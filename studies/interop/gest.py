@@ -12,7 +12,6 @@ from diffsim.errors import ArgumentError
 from studies.errors import ConflictError
 from studies.history import History, Trial
 from studies.interop.missing import needs
-from studies.interop.past import add_past
 from studies.interop.vocs import Problem
 from studies.storage.base import Storage
 from studies.strategies.base import Strategy, round_size
@@ -111,7 +110,8 @@ class Generator(BaseGenerator):
                 raise ConflictError(f"The point {trial.number} was ingested already. Ingest each point once.")
         if past:
             theta = torch.stack([self._problem.row(result) for result in past])
-            told |= dict(zip(add_past(self.study, theta), past, strict=True))
+            outcomes = torch.tensor([self._problem.outcome(result) for result in past], dtype=torch.float64)
+            self.study.add(theta, outcomes, errors=[self._error(result) for result in past])
         self._tell(told)
 
     def recommend(self) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from diffsim.errors import ArgumentError
 from studies.interop.missing import needs
-from studies.interop.past import box_of_study, tell_past
+from studies.interop.past import box_of_study
 from studies.spaces.box import Box
 from studies.study import Study
 
@@ -48,7 +48,7 @@ def import_optuna(study: Study, source: optuna.Study) -> tuple[int, ...]:
     values = [_values(trial, len(signs)) for trial, _ in placed]
     theta = torch.stack([row for _, row in placed])
     outcome = signs * torch.tensor(values, dtype=torch.float64)
-    return tell_past(study, theta, outcome, [_error(trial) for trial, _ in placed])
+    return study.add(theta, outcome, errors=[_error(trial) for trial, _ in placed])
 
 
 def _row(box: Box, params: dict[str, Any]) -> Tensor | None:

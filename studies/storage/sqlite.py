@@ -46,8 +46,9 @@ class SQLiteStorage(Database):
     """Studies in an SQLite file, with a write-ahead log; it must lie on a local disk, not on a network folder.
 
     Outcomes of more than 64 KiB lie in the folder FILE.files beside it: copy or move both together, when no process has
-    the file open. What was told outlives the death of any process at once, and a failure of the power after
-    one second at most. A file of an older version is upgraded when it is opened.
+    the file open. What was told outlives the death of any process at once. Writing waits for the disk once a second at
+    most: a failure of the power can lose what was told since, up to the last burst of a run. A file of an older version
+    is upgraded when it is opened.
 
     Args:
         path: The file; it is made if it is missing.
