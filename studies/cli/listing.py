@@ -26,8 +26,11 @@ def list_studies(source: Place) -> None:
         storage = open_source(source).storage
         for study in storage.studies():
             rounds, results = storage.read(study.name)
-            cells = (*counts(rounds, settled(results)), len(rounds), study.seed)
-            table.add_row(study.name, *map(str, cells), study.strategy, study.created[:10])
+            if study.is_log:
+                cells, what = (*[""] * 3, len(rounds), ""), f"the log of a storage of {study.strategy}"
+            else:
+                cells, what = (*counts(rounds, settled(results)), len(rounds), study.seed), study.strategy
+            table.add_row(study.name, *map(str, cells), what, study.created[:10])
     plain_console().print(table)
 
 

@@ -66,7 +66,7 @@ class Source:
         """
         if given is not None or self.file is not None:
             return given or (self.file.name if self.file else "")
-        names = [study.name for study in self.storage.studies()]
+        names = [study.name for study in self.storage.studies() if not study.is_log]
         if len(names) == 1:
             return names[0]
         raise StorageError(f"{self.text} holds {f'the studies {names}. Name one' if names else 'no study'}.")

@@ -43,6 +43,8 @@ class Board:
         """All studies, the latest first, with the numbers of their trials."""
         listed: list[dict[str, Any]] = []
         for record in self._storage.studies():
+            if record.is_log:
+                continue
             ledger, space = self._read(record)
             history = ledger.history(space)
             n_failed, n_pending = len(history.failed), len(history.pending)

@@ -10,7 +10,7 @@ import numpy as np
 
 from studies.errors import ConflictError, StudyError
 from studies.interop.missing import needs
-from studies.storage.base import RoundRecord, Storage, StudyRecord
+from studies.storage.base import LOG, RoundRecord, Storage, StudyRecord
 from studies.storage.resolve import open_storage
 
 with needs("Optuna"):
@@ -18,7 +18,7 @@ with needs("Optuna"):
 
 __all__ = ["OptunaJournal", "OptunaStorage"]
 
-_SPACE = {"kind": "OptunaJournal", "names": ["entry"]}
+_SPACE = {"kind": LOG, "names": ["entry"]}
 
 
 class OptunaJournal(BaseJournalBackend):

@@ -18,6 +18,7 @@ from studies.ledger import Ledger
 from studies.objective import Objective
 from studies.report.calibration import calibrate
 from studies.report.failures import causes
+from studies.report.front import Fronted, fronts
 from studies.report.origin import origin_sections
 from studies.report.page import Card, Page, Section, Table, render
 from studies.report.parameters import pairs, parallel, slices
@@ -76,7 +77,8 @@ def report(
     target = _target(path, field, test)
     objective = getattr(study.strategy, "objective", None)
     view, ledger = read_view(study.storage, study.name, objective, study.space)
-    return _write(target, _page(view, ledger, _answer(study, view), field, test, command))
+    front = fronts(view, study.strategy) if isinstance(study.strategy, Fronted) else []
+    return _write(target, _page(view, ledger, _answer(study, view), front, field, test, command))
 
 
 def write_report(
@@ -110,7 +112,7 @@ def write_report(
     """
     target = _target(path, field, test)
     view, ledger = read_view(open_storage(storage, create=False), name, objective)
-    return _write(target, _page(view, ledger, _Answer(), field, test, command))
+    return _write(target, _page(view, ledger, _Answer(), [], field, test, command))
 
 
 def _target(path: str | os.PathLike[str], field: VectorField | None, test: Trajectory | None) -> Path:
@@ -126,6 +128,7 @@ def _page(
     view: View,
     ledger: Ledger,
     answer: _Answer,
+    front: list[Panel],
     field: VectorField | None,
     test: Trajectory | None,
     command: str | None,
@@ -135,6 +138,7 @@ def _page(
     record = view.record
     sections = [
         Section("convergence", "Convergence", panels=_present(convergence(view, _estimates(view, answer)))),
+        Section("front", "Pareto front", panels=front),
         Section(
             "best", "Best parameters", [answer.problem] if answer.problem else (), tables=_best_tables(view, answer)
         ),

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 __all__ = [
+    "LOG",
     "MAX_LEASES",
     "Lease",
     "Result",
@@ -22,6 +23,7 @@ __all__ = [
     "settled",
 ]
 
+LOG = "OptunaJournal"  # the kind of space that marks a log
 MAX_LEASES = 3  # a trial whose leases ran out this often is failed
 
 
@@ -44,6 +46,11 @@ class StudyRecord:
     seed: int
     versions: Mapping[str, str]
     created: str
+
+    @property
+    def is_log(self) -> bool:
+        """Whether it is no study of ours but another program's log, whose entries lie in rounds that nobody tells."""
+        return self.space.get("kind") == LOG
 
 
 @dataclass(frozen=True, slots=True, eq=False)

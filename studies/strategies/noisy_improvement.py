@@ -80,8 +80,7 @@ class NoisyExpectedImprovement:
                 points = torch.cat([start[None], points[1:]])
         else:
             with one_thread():
-                points, values = _improve(means, box, torch.cat([history.tried, rest]), pending, count, generator)
-            info = {"acquisition": values}
+                points, info = _improve(means, box, torch.cat([history.tried, rest]), pending, count, generator)
         plan = Plan(points, self.repeats, history.n_rounds, {})
         new = points.repeat_interleave(self.repeats, 0)[: n - len(rest)]
         return Proposal(torch.cat([rest, new]), {**info, "improvement": plan.note})
@@ -128,10 +127,15 @@ def _box(history: History) -> Box:
 
 def _improve(
     means: Means, box: Box, tried: Tensor, pending: Tensor, n: int, generator: torch.Generator
-) -> tuple[Tensor, list[float]]:
-    """Points of the largest expected improvement, one after the other, shape [n, d]; its logarithms."""
+) -> tuple[Tensor, dict[str, list[float]]]:
+    """Points of the largest expected improvement, one after the other, shape [n, d]; notes.
+
+    The notes are its logarithms, and the mean and deviation of the objective at the best point tried.
+    """
     model = ImprovementModel.fit(means, box, generator)
-    centres = means.theta[model.moments(means.theta)[0].argsort(stable=True)[:_CENTRES]]
+    mean, deviation = model.moments(means.theta)
+    order = mean.argsort(stable=True)
+    centres = means.theta[order[:_CENTRES]]
     values: list[float] = []
     for _ in range(n):
         score = model.improvement(pending, generator)
@@ -143,4 +147,4 @@ def _improve(
         pending = torch.cat([pending, points[[best]]])
         tried = torch.cat([tried, points[[best]]])
         values.append(float(scores[best]))
-    return pending[-n:], values
+    return pending[-n:], {"acquisition": values, "estimate": [float(mean[order[0]]), float(deviation[order[0]])]}

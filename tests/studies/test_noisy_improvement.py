@@ -38,6 +38,8 @@ def test_points_are_repeated_and_begin_at_the_start():
     assert torch.equal(points, points[:, :1].expand_as(points)) and len(history.theta.unique(dim=0)) == 5
     asked = [("acquisition" in info) for info in history.info]
     assert asked == [False, False, True, True]  # the third round begins the fourth point
+    mean, deviation = history.info[-1]["estimate"]
+    assert abs(mean - bowl(history.theta).min()) < 0.3 and 0 < deviation < 0.3
 
 
 @pytest.mark.parametrize("repeats", [1, 8])

@@ -186,6 +186,29 @@ def test_arrays_are_exported(folder):
         assert data["theta"].shape == (3, 1)
 
 
+def test_a_table_of_arrow_is_exported(folder):
+    pytest.importorskip("pyarrow")
+    import pandas
+
+    invoke("run", "bend.yaml")
+    invoke("export", "bend.yaml", "out.parquet")
+    invoke("export", "bend.yaml", "out.csv")
+    table, same = pandas.read_parquet("out.parquet"), pandas.read_csv("out.csv", index_col="trial")
+    assert list(table["a"]) == list(same["a"]) and list(table["state"]) == list(same["state"])
+
+
+def test_a_study_in_postgresql_is_listed_shown_compared_and_exported(folder, postgres):
+    for name in ("one", "two"):
+        Study(Box({"a": (0, 1)}), Sobol(), postgres, name=name).run(
+            lambda theta, generator: theta.square(), trials=3, executor="here"
+        )
+    assert "one" in (listed := invoke("list", postgres)) and "two" in listed
+    assert "3 complete" in invoke("show", postgres, "one")
+    assert "two" in invoke("compare", postgres)
+    assert "3 trials" in invoke("export", postgres, "out.csv", "one")
+    assert "no study" in invoke("show", postgres, "three", code=1)
+
+
 def test_a_report_is_written(folder):
     pytest.importorskip("plotly")
     invoke("run", "bend.yaml")

@@ -8,7 +8,10 @@ import time
 import optuna
 import pytest
 from optuna.testing.pytest_storages import StorageTestCase
+from typer.testing import CliRunner
 
+from studies.cli import app
+from studies.dashboard.board import Board
 from studies.errors import StudyError
 from studies.interop.optuna_storage import OptunaJournal, OptunaStorage
 from studies.spaces.box import Box
@@ -132,8 +135,19 @@ def test_the_log_lives_beside_our_studies():
     assert study.history.trials == ()
     assert [s.study_name for s in optuna.get_all_study_summaries(OptunaStorage(storage))] == ["theirs"]
     assert optuna.get_all_study_summaries(OptunaStorage(storage, name="other")) == []
+    assert [record.is_log for record in storage.studies()] == [False, True, True]
     with pytest.raises(StudyError, match="not a log"):
         OptunaStorage(storage, name="ours")
+
+
+def test_a_log_is_listed_as_one(tmp_path):
+    url = f"sqlite:///{tmp_path}/runs.db"
+    Study(Box({"a": (0, 1)}), Random(), storage=url, name="ours").ask(3)
+    optuna.create_study(storage=OptunaStorage(url))
+    shown = CliRunner(env={"COLUMNS": "120"}).invoke(app, ["list", f"{tmp_path}/runs.db"]).output
+    assert "the log of a storage of Optuna" in shown
+    assert "3 trials" in CliRunner().invoke(app, ["export", f"{tmp_path}/runs.db", f"{tmp_path}/runs.csv"]).output
+    assert [row["name"] for row in Board(open_storage(url)).studies()] == ["ours"]
 
 
 def test_two_handles_that_append_at_once_order_their_entries(tmp_path):

@@ -7,6 +7,7 @@ import torch
 
 from studies.history import History
 from studies.report.failures import causes
+from studies.report.front import fronts
 from studies.report.parameters import pairs, parallel, slices
 from studies.report.path import acquisition, notes, region, steps
 from studies.report.progress import convergence, durations, estimates, timeline
@@ -16,6 +17,7 @@ from studies.report.view import Parameter, view_of
 from studies.spaces.box import Box
 from studies.spaces.parameters import Choice, Integer, Log
 from studies.storage.base import StudyRecord
+from studies.strategies.hypervolume import HypervolumeImprovement
 from studies.strategies.trust_region import Region
 
 MIXED = Box(
@@ -110,6 +112,19 @@ def test_acquisition_estimates_and_other_notes_are_shown():
     assert list(accepted(acquisition(shown)).data[0].y) == [0.5, 0.5, 0.5]
     assert [mean for _, mean, _ in estimates(shown)] == [1.0, 1.0, 1.0]
     assert [panel.title for panel in notes(shown)] == ["turbo length"]
+
+
+def test_a_front_is_drawn_in_the_plane_of_each_two_objectives():
+    space = Box({"a": (0, 1)})
+    theta = space.sobol(12, seed=0)
+    outcome = torch.cat([theta, 1 - theta, (theta - 0.5).square()], 1)
+    strategy = HypervolumeImprovement([lambda y: y[:, 0], lambda y: y[:, 1], lambda y: y[:, 2]])
+    panels = fronts(view(space, theta, outcome, failed=torch.tensor([[0.5]])), strategy)
+    assert [panel.title for panel in panels] == ["Objectives 0 and 1", "Objectives 0 and 2", "Objectives 1 and 2"]
+    trials, front = accepted(panels[0]).data
+    assert len(trials.x) == 12 and len(front.x) == len(front.error_y.array) == 12, "no point is better than another"
+    assert np.allclose(np.add(front.x, front.y), 1, atol=0.05)
+    assert fronts(view(space, theta[:0], outcome[:0]), strategy) == []
 
 
 def test_runs_are_drawn_in_the_plane_of_position_and_momentum():

@@ -13,6 +13,7 @@ from studies.errors import StorageError, StudyError
 from studies.history import Proposal
 from studies.report.write import report, write_report
 from studies.spaces.box import Box
+from studies.strategies.hypervolume import HypervolumeImprovement
 from studies.strategies.sobol import Sobol
 from studies.strategies.trust_region import Region
 from studies.study import Study
@@ -145,6 +146,21 @@ def test_a_learned_field_is_shown_beside_true_runs(watched_page, tmp_path):
     assert "Roll-outs: <b>q</b>" in shown
     assert page.evaluate("document.querySelector('#field .xtitle').textContent") == "<b>q</b> [rad]"
     assert "Recorded runs" in page.inner_text("#runs")
+
+
+def test_a_strategy_of_several_objectives_shows_its_front(tmp_path):
+    study = Study(Box({"a": (0, 1)}), HypervolumeImprovement([first, second], initial=20), seed=0)
+    study.run(lambda theta, generator: torch.cat([theta, 1 - theta], 1), trials=6, executor="here")
+    page = report(study, tmp_path / "front.html").read_text()
+    assert "Pareto front" in page and "Objectives 0 and 1" in page
+
+
+def first(outcome):
+    return outcome[:, 0]
+
+
+def second(outcome):
+    return outcome[:, 1]
 
 
 def test_a_constrained_answer_and_one_that_is_not_possible_are_shown(tmp_path):
