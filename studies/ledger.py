@@ -17,6 +17,8 @@ from studies.storage.base import Result, RoundRecord, Storage, conforming
 
 __all__ = ["Ledger"]
 
+_BLOCK = 32  # trials
+
 
 class Ledger:
     """The rounds and results of one study; `read` fetches only what is new, so that a long study stays fast.
@@ -81,8 +83,8 @@ class Ledger:
     def history(self, space: Space) -> History:
         """The history that was read."""
         with self._lock:
-            self._close()
             if self._history is None or self._history.space is not space:
+                self._close()
                 self._history = History(space, tuple(self._trials), tuple(self._info), tuple(self._columns))
             return self._history
 
@@ -107,10 +109,10 @@ class Ledger:
             self._trials[result.trial] = _told(self._trials[result.trial], conforming(result, self.first))
 
     def _close(self) -> None:
-        """Moves past the rounds that are told whole: no later result changes what they hold."""
+        """Moves past the rounds that are told whole, many at a time: no later result changes what they hold."""
         told = (all(trial in self.results for trial in round.trials) for round in self.rounds[self._n_closed :])
         closed = self.rounds[self._n_closed : self._n_closed + sum(takewhile(bool, told))]
-        if closed:
+        if closed and closed[-1].trials.stop - closed[0].first >= _BLOCK:
             trials = self._trials[closed[0].first : closed[-1].trials.stop]
             self._columns = merged([*self._columns, Columns.of(trials, closed[0].theta.shape[1])])
             self._n_closed += len(closed)
