@@ -5,9 +5,16 @@ from diffsim.data.derivatives import estimate_derivatives
 from diffsim.data.trajectory import Trajectory
 from diffsim.errors import ArgumentError, ArgumentTypeError, ContractError, IntegrationError, TrainingError
 from diffsim.fields.base import ConditionedField, FunctionField, VectorField
+from diffsim.fields.charts import AngleFeatures, EmbeddedField
+from diffsim.fields.constraints import Rods
 from diffsim.fields.gaussian_process import GaussianProcessHamiltonian
 from diffsim.fields.hamiltonian import Hamiltonian, HamiltonianField, Separable, SeparableHamiltonian
+from diffsim.fields.inputs import Input, PiecewiseConstant
+from diffsim.fields.lagrangian import LagrangianField
+from diffsim.fields.matrices import AntisymmetricMatrix, PositiveMatrix
+from diffsim.fields.mechanics import MechanicalHamiltonian, MechanicalLagrangian
 from diffsim.fields.neural import NeuralField, mlp
+from diffsim.fields.port_hamiltonian import DissipativeHamiltonian, GradientHamiltonian, PortHamiltonian
 from diffsim.integrate.odeint import odeint, simulate
 from diffsim.integrate.solver import Solver
 from diffsim.metrics import coordinate_error, energy_drift, energy_error, rmse, valid_prediction_time
@@ -27,30 +34,43 @@ from diffsim.training.settings import Training
 
 __all__ = [
     "SEIR",
+    "AngleFeatures",
+    "AntisymmetricMatrix",
     "ArgumentError",
     "ArgumentTypeError",
     "ConditionedField",
     "ContractError",
     "DerivativeLoss",
+    "DissipativeHamiltonian",
     "DoublePendulum",
     "DoubleWell",
     "Duffing",
+    "EmbeddedField",
     "FitReport",
     "ForcedDuffing",
     "FreeParticle",
     "FunctionField",
     "GaussianProcessHamiltonian",
+    "GradientHamiltonian",
     "Hamiltonian",
     "HamiltonianField",
     "HenonHeiles",
+    "Input",
     "IntegrationError",
+    "LagrangianField",
     "Lorenz63",
     "LotkaVolterra",
     "MassSpring",
+    "MechanicalHamiltonian",
+    "MechanicalLagrangian",
     "NBody",
     "NeuralField",
     "OneStepLoss",
     "Pendulum",
+    "PiecewiseConstant",
+    "PortHamiltonian",
+    "PositiveMatrix",
+    "Rods",
     "RolloutLoss",
     "RunFit",
     "Separable",

@@ -1,20 +1,43 @@
 """Vector fields: given, neural and Hamiltonian."""
 
 from diffsim.fields.base import ConditionedField, FunctionField, VectorField
+from diffsim.fields.charts import AngleFeatures, EmbeddedField, to_momenta
+from diffsim.fields.constraints import Rods
 from diffsim.fields.gaussian_process import FourierHamiltonian, GaussianProcessHamiltonian
 from diffsim.fields.hamiltonian import Hamiltonian, HamiltonianField, Separable, SeparableHamiltonian
+from diffsim.fields.inputs import Input, PiecewiseConstant
+from diffsim.fields.lagrangian import LagrangianField
+from diffsim.fields.matrices import AntisymmetricMatrix, PositiveMatrix, canonical_structure
+from diffsim.fields.mechanics import MechanicalHamiltonian, MechanicalLagrangian, ParticleMasses
 from diffsim.fields.neural import NeuralField, mlp
+from diffsim.fields.port_hamiltonian import DissipativeHamiltonian, GradientHamiltonian, PortHamiltonian
 
 __all__ = [
+    "AngleFeatures",
+    "AntisymmetricMatrix",
     "ConditionedField",
+    "DissipativeHamiltonian",
+    "EmbeddedField",
     "FourierHamiltonian",
     "FunctionField",
     "GaussianProcessHamiltonian",
+    "GradientHamiltonian",
     "Hamiltonian",
     "HamiltonianField",
+    "Input",
+    "LagrangianField",
+    "MechanicalHamiltonian",
+    "MechanicalLagrangian",
     "NeuralField",
+    "ParticleMasses",
+    "PiecewiseConstant",
+    "PortHamiltonian",
+    "PositiveMatrix",
+    "Rods",
     "Separable",
     "SeparableHamiltonian",
     "VectorField",
+    "canonical_structure",
     "mlp",
+    "to_momenta",
 ]

@@ -32,6 +32,13 @@ class VectorField(nn.Module, ABC):
             dy/dt, shape [..., d].
         """
 
+    def check_state(self, y: Tensor) -> None:
+        """Refuses states from which no run can start, such as positions off a constraint; shape [..., d].
+
+        Raises:
+            ArgumentError: A state is no state of the system.
+        """
+
     __call__: Callable[..., Tensor]
 
 

@@ -8,11 +8,13 @@ from torch import Tensor, nn
 
 from diffsim.errors import ArgumentError
 from diffsim.fields.base import VectorField
+from diffsim.fields.scalar import scalar
 
-__all__ = ["Hamiltonian", "HamiltonianField", "Separable", "SeparableHamiltonian", "split_state"]
+__all__ = ["Hamiltonian", "HamiltonianField", "Separable", "SeparableHamiltonian", "gradient_of", "split_state"]
 
 
-def _gradient(energy: Callable[[Tensor], Tensor], y: Tensor) -> Tensor:
+def gradient_of(energy: Callable[[Tensor], Tensor], y: Tensor) -> Tensor:
+    """The gradient of a scalar function of states, [..., d] -> [..., d]; with a graph only where gradients are on."""
     create_graph = torch.is_grad_enabled()
     with torch.enable_grad():
         # Without a graph y may be a view that only looks as if it required a gradient.
@@ -50,7 +52,7 @@ class Hamiltonian(VectorField):
 
     def energy_gradient(self, y: Tensor) -> Tensor:
         """The gradient of the energy in the state, shape [..., 2k] -> [..., 2k]; differentiable again."""
-        return _gradient(self.energy, y)
+        return gradient_of(self.energy, y)
 
     def energy_hessian(self, y: Tensor) -> Tensor:
         """The Hessian of the energy in the state, shape [..., 2k] -> [..., 2k, 2k]; differentiable again."""
@@ -76,17 +78,17 @@ class HamiltonianField(Hamiltonian):
     """A Hamiltonian neural network: the energy is `net(y)`.
 
     Args:
-        net: Maps [..., 2k] to [..., 1]; with more outputs the energy is their sum.
+        net: Maps [..., 2k] to [..., 1] or [...]; with more outputs the energy is their sum.
 
     Source: Greydanus, Dzamba and Yosinski, 2019, arXiv 1906.01563, equation 2.
     """
 
-    def __init__(self, net: nn.Module) -> None:
+    def __init__(self, net: Callable[[Tensor], Tensor]) -> None:
         super().__init__()
         self.net = net
 
     def energy(self, y: Tensor) -> Tensor:
-        return self.net(y).sum(-1)
+        return scalar(self.net, y, "net")
 
 
 class Separable(Hamiltonian):
@@ -109,11 +111,11 @@ class Separable(Hamiltonian):
 
     def velocity(self, p: Tensor) -> Tensor:
         """dq/dt = dT/dp, shape [..., k] -> [..., k]."""
-        return _gradient(self.kinetic, p)
+        return gradient_of(self.kinetic, p)
 
     def force(self, q: Tensor) -> Tensor:
         """dp/dt = -dV/dq, shape [..., k] -> [..., k]."""
-        return -_gradient(self.potential, q)
+        return -gradient_of(self.potential, q)
 
     def energy_gradient(self, y: Tensor) -> Tensor:
         q, p = split_state(y)

@@ -51,6 +51,7 @@ def check_arguments(field: object, y0: object, t: object, solver: object) -> Non
             "`t` must be strictly increasing or strictly decreasing, got unsorted or repeated times. "
             "Pass t.unique(), in float64 if the times differ by less than float32 resolves."
         )
+    field.check_state(y0.detach())
 
 
 def check_field(field: VectorField, y0: Tensor, t: Tensor, known: Sequence[Tensor]) -> Tensor:

@@ -24,9 +24,17 @@ from diffsim.systems.lorenz import Lorenz63
 from diffsim.systems.lotka_volterra import LotkaVolterra
 from diffsim.systems.n_body import NBody, bodies_first, coordinates_first, figure_eight
 from diffsim.systems.oscillators import DoubleWell, Duffing, ForcedDuffing, MassSpring, Pendulum, VanDerPol
+from diffsim.systems.pendulum_chain import PendulumChain, random_pendulum_chain, sample_pendulum_chain
+from diffsim.systems.relativistic import RelativisticOscillator, relativistic_lagrangian, toy_relativistic_lagrangian
+from diffsim.systems.robots import Acrobot, CartPole
+from diffsim.systems.springs import ParticleSprings, SpringChain, sample_particle_springs, sample_spring_chain
+from diffsim.systems.waves import CahnHilliard, KortewegDeVries, sample_mixture, sample_solitons
 
 __all__ = [
     "SEIR",
+    "Acrobot",
+    "CahnHilliard",
+    "CartPole",
     "Constant",
     "DoublePendulum",
     "DoubleWell",
@@ -35,13 +43,18 @@ __all__ = [
     "FreeParticle",
     "HNNData",
     "HenonHeiles",
+    "KortewegDeVries",
     "Lorenz63",
     "LotkaVolterra",
     "MassSpring",
     "NBody",
     "NumpyRandom",
+    "ParticleSprings",
     "Pendulum",
+    "PendulumChain",
+    "RelativisticOscillator",
     "SecondWave",
+    "SpringChain",
     "VanDerPol",
     "bodies_first",
     "coordinates_first",
@@ -50,9 +63,17 @@ __all__ = [
     "hnn_spring_data",
     "hnn_three_body_data",
     "hnn_two_body_data",
+    "random_pendulum_chain",
+    "relativistic_lagrangian",
+    "sample_mixture",
+    "sample_particle_springs",
     "sample_pendulum",
+    "sample_pendulum_chain",
+    "sample_solitons",
     "sample_spring",
+    "sample_spring_chain",
     "sample_square",
     "sample_three_body",
     "sample_two_body",
+    "toy_relativistic_lagrangian",
 ]
