@@ -7,7 +7,16 @@ from typing import Literal, get_args
 
 from diffsim.errors import ArgumentError, ArgumentTypeError
 
-__all__ = ["ADAPTIVE_METHODS", "REFERENCE_METHODS", "SEPARABLE_METHODS", "Gradient", "Method", "OnDivergence", "Solver"]
+__all__ = [
+    "ADAPTIVE_METHODS",
+    "REFERENCE_METHODS",
+    "SEPARABLE_METHODS",
+    "Backend",
+    "Gradient",
+    "Method",
+    "OnDivergence",
+    "Solver",
+]
 
 _Adaptive = Literal["dopri8", "dopri5", "bosh3", "fehlberg2", "adaptive_heun"]
 _Fixed = Literal["euler", "midpoint", "heun2", "heun3", "rk4", "explicit_adams", "implicit_adams"]
@@ -16,6 +25,7 @@ _Separable = Literal["leapfrog", "yoshida4"]
 Method = Literal[_Adaptive, _Fixed, _Separable, "implicit_midpoint"]
 Gradient = Literal["adjoint", "backprop"]
 OnDivergence = Literal["raise", "nan"]
+Backend = Literal["auto", "native", "plain"]
 
 ADAPTIVE_METHODS: tuple[str, ...] = get_args(_Adaptive)
 REFERENCE_METHODS: tuple[str, ...] = get_args(_Adaptive) + get_args(_Fixed)
@@ -48,6 +58,10 @@ class Solver:
         on_divergence: What becomes of a trajectory that is no longer finite, whose adaptive step underflows or whose
             implicit midpoint does not converge: "raise" an `IntegrationError`, or "nan": that trajectory alone is
             NaN from there on and carries no gradient, the rest of the batch goes on.
+        backend: "auto" solves networks and energies of networks on a CPU by the native library (see `backend_of`),
+            whose gradients are those of the computed solution at the cost of the solve, and everything else by the
+            plain path; "native" refuses what the library does not know; "plain" does without it. The native
+            adaptive methods choose the steps of every trajectory for itself.
 
     Raises:
         ArgumentError: An unknown name, or a number out of its range.
@@ -68,11 +82,13 @@ class Solver:
     gradient: Gradient = "adjoint"
     max_steps: int = 100_000
     on_divergence: OnDivergence = "raise"
+    backend: Backend = "auto"
 
     def __post_init__(self) -> None:
         _check_choice("method", self.method, _names(Method))
         _check_choice("gradient", self.gradient, _names(Gradient))
         _check_choice("on_divergence", self.on_divergence, _names(OnDivergence))
+        _check_choice("backend", self.backend, _names(Backend))
         for name, value in (("rtol", self.rtol), ("atol", self.atol)):
             if not _number(name, value) >= 0:
                 raise ArgumentError(f"`{name}` must be at least 0, got {value}.")

@@ -9,10 +9,10 @@ from diffsim.errors import ArgumentError, ArgumentTypeError
 from diffsim.fields.base import VectorField
 from diffsim.fields.hamiltonian import Hamiltonian, Separable
 
-__all__ = ["Splitting", "check_separable"]
+__all__ = ["COMPOSITION", "Splitting", "check_separable"]
 
 _W = 1 / (2 - 2 ** (1 / 3))
-_COMPOSITION = {"leapfrog": (1.0,), "yoshida4": (_W, 1 - 2 * _W, _W)}
+COMPOSITION = {"leapfrog": (1.0,), "yoshida4": (_W, 1 - 2 * _W, _W)}
 
 
 def check_separable(field: VectorField, method: str) -> Separable:
@@ -48,7 +48,7 @@ class Splitting:
 
     def __init__(self, field: Separable, method: str, rate: float | Tensor) -> None:
         self.field = field
-        weights = _COMPOSITION[method]
+        weights = COMPOSITION[method]
         self._half_kick = rate * (weights[0] / 2)
         self._moves = [
             (rate * drift, rate * ((drift + following) / 2)) for drift, following in pairwise((*weights, weights[0]))

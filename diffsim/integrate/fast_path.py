@@ -1,0 +1,92 @@
+"""Solves by the native library: the method on the output times, and what becomes of trajectories that diverge."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from diffsim.fields.base import VectorField
+from diffsim.integrate.failure import DivergenceError
+from diffsim.integrate.grid import Grid
+from diffsim.integrate.solver import SEPARABLE_METHODS, Solver
+from diffsim.integrate.tableaux import ADAPTIVE_TABLEAUX
+from diffsim.native.methods import Adaptive, RungeKutta, Solved, Splitting
+from diffsim.native.program import Program
+from diffsim.native.solve import NativeSolve
+
+__all__ = ["FastPath"]
+
+_REASONS = {1: "the step underflows", 2: "max_steps={max_steps} steps were not enough"}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FastPath:
+    """A field that the native library knows, and how to solve it; attributes as those of `InitialValueProblem`.
+
+    Attributes:
+        program: The field's description for the library.
+        plain: The same solve by the plain path, [..., d] -> [T, ..., d].
+    """
+
+    field: VectorField
+    solver: Solver
+    constants: Sequence[Tensor]
+    resolution: float
+    program: Program
+    plain: Callable[[Tensor, Tensor], Tensor]
+
+    def solve(self, y0: Tensor, times: Tensor) -> Tensor:
+        """States at the times, [..., d], [T] -> [T, ..., d].
+
+        Raises:
+            IntegrationError: The solve fails, and the solver does not ask for NaN instead.
+        """
+        states, solved = self._states(y0, times)
+        finite = torch.isfinite(states.detach()).all(-1)
+        if finite.all():
+            return states
+        if self.solver.on_divergence == "raise":
+            raise self._failure(finite, times, solved)
+        good = finite.cummin(0).values
+        marked = torch.where(good[..., None], states.detach(), torch.nan)
+        survivors = good[-1]
+        if not (states.requires_grad and survivors.any()):
+            return marked
+        # Once more without the diverged ones, so that no NaN reaches the others' gradients.
+        alive = self._states(y0[survivors], times)[0]
+        rows = survivors.expand(finite.shape)[..., None].expand_as(marked)
+        return marked.masked_scatter(rows, alive)
+
+    def _states(self, y0: Tensor, times: Tensor) -> tuple[Tensor, Solved]:
+        solver = self.solver
+        if solver.step is None:
+            tableau = ADAPTIVE_TABLEAUX[solver.method]
+            method = Adaptive(tableau, times.cpu(), solver.rtol, solver.atol, solver.max_steps)
+            return self._solve(method, y0, times)
+        grid = Grid.over(times, solver.step, solver.max_steps, self.resolution)
+        kind = Splitting if solver.method in SEPARABLE_METHODS else RungeKutta
+        states, solved = self._solve(kind(solver.method, grid.start, grid.h, grid.nodes), y0, times)
+        return grid.interpolate(self.field, states, grid.h), solved
+
+    def _solve(self, method: Adaptive | RungeKutta | Splitting, y0: Tensor, times: Tensor) -> tuple[Tensor, Solved]:
+        plain = None if self.solver.gradient == "adjoint" else self._plain(method, times)
+        return NativeSolve(self.field, self.program, method, self.constants, plain)(y0)
+
+    def _plain(self, method: Adaptive | RungeKutta | Splitting, times: Tensor) -> Callable[[Tensor], Tensor]:
+        if isinstance(method, Adaptive):
+            return lambda y0: self.plain(y0, times)
+        nodes = torch.tensor(method.nodes, dtype=torch.float64)
+        return lambda y0: self.plain(y0, method.start + nodes * method.step)
+
+    def _failure(self, finite: Tensor, times: Tensor, solved: Solved) -> DivergenceError:
+        first = float(times[~finite.reshape(len(times), -1).all(1)][0])
+        code = 0 if solved.failed is None else int(solved.failed.max())
+        reason = _REASONS.get(code, "a state is not finite").format(max_steps=self.solver.max_steps)
+        mend = "a smaller `step`" if self.solver.step else "looser `rtol` and `atol`, or a larger `max_steps`"
+        return DivergenceError(
+            f"{self.solver.method} stopped at or before t = {first:.6g}: {reason}. The solution may blow up or be "
+            f"stiff there: shorten `t`, pass {mend}, or pass on_divergence='nan'.",
+            first,
+            ~finite.all(0),
+        )

@@ -1,0 +1,1 @@
+"""Native code for the common fields: networks and energies of networks, solved and differentiated without a graph."""

@@ -1,0 +1,266 @@
+// What Python calls: fields, solves and their reverse, for a batch cut into tiles that threads share.
+#include <atomic>
+#include <exception>
+#include <mutex>
+#include <thread>
+
+#include "adaptive_reverse.hpp"
+#include "splitting.hpp"
+
+namespace {
+
+using Purpose = NetworkWork::Purpose;
+
+// Rows of a tile: the records of all stages should stay in the second-level cache.
+int tile_rows(const Field& field, int rows, int records) {
+  size_t row = 0;
+  for (const Part& part : field.parts)
+    for (const Layer& layer : part.net.layers)
+      row += size_t(layer.out_width) * (part.spec.energy ? 4 : 2) * sizeof(Real) * records;
+  int most = kTile;
+  while (most > kTile / 4 && row * most > 400000) most /= 2;
+  const int tiles = (rows + most - 1) / most;
+  return (rows + tiles - 1) / tiles;
+}
+
+// Threads make a worker each, which is called with the first row and the number of rows of one tile after the other.
+template <class Make>
+int in_tiles(int rows, int tile, int threads, Make make) {
+  const int tiles = (rows + tile - 1) / tile;
+  std::atomic<int> next{0}, failed{0};
+  std::mutex one_at_a_time;
+  auto work = [&] {
+    try {
+      auto worker = make(tile);
+      for (int i; (i = next++) < tiles;) worker.run(i * tile, rows - i * tile < tile ? rows - i * tile : tile);
+      const std::lock_guard<std::mutex> guard(one_at_a_time);
+      worker.finish();
+    } catch (const std::exception&) {
+      failed = 1;
+    }
+  };
+  std::vector<std::thread> others;
+  for (int i = 1; i < threads && i < tiles; ++i) {
+    try {
+      others.emplace_back(work);
+    } catch (const std::exception&) {
+      break;  // fewer threads do as well
+    }
+  }
+  work();
+  for (std::thread& other : others) other.join();
+  return failed;
+}
+
+Purpose reverse_purpose(int weights) { return weights ? Purpose::kWeights : Purpose::kState; }
+
+// Evaluations of a field at given states, and the reverse of each while its records are in the cache.
+class Evaluation {
+ public:
+  Evaluation(const Field& field, int rows, Purpose purpose)
+      : field_(field), work_(field, rows, purpose), record_(field, rows), times_(rows), y_(size_t(rows) * field.width),
+        f_(y_.size()), adjoint_(y_.size()) {}
+
+  void evaluate(int rows, Real t, const Real* y) {
+    read_rows(rows, field_.dimension, field_.width, y, y_.get());
+    for (int m = 0; m < rows; ++m) times_.get()[m] = t;
+    work_.evaluate(rows, times_.get(), y_.get(), record_, f_.get());
+  }
+  void reverse(int rows, Real* y_adjoint) {
+    adjoint_.clear();
+    work_.reverse(rows, record_, f_.get(), adjoint_.get());
+    write_rows(rows, field_.dimension, field_.width, adjoint_.get(), y_adjoint);
+  }
+  Real* f() { return f_.get(); }
+  void finish() { work_.finish(); }
+
+ private:
+  const Field& field_;
+  FieldWork work_;
+  FieldRecord record_;
+  Buffer times_, y_, f_, adjoint_;
+};
+
+template <class Body>
+struct Worker {
+  Evaluation at;
+  Body body;
+  void run(int first, int rows) { body(at, first, rows); }
+  void finish() { at.finish(); }
+};
+
+template <class Body>
+int evaluations(const FieldSpec* spec, int rows, Purpose purpose, int threads, Body body) {
+  const Field field(*spec);
+  return in_tiles(rows, tile_rows(field, rows, 1), threads,
+                  [&](int tile) { return Worker<Body>{Evaluation(field, tile, purpose), body}; });
+}
+
+template <class Solver, class Body>
+struct SolveWorker {
+  Solver solver;
+  Body body;
+  void run(int first, int rows) { body(solver, first, rows); }
+  void finish() { solver.finish(); }
+};
+
+template <class Solver, class Method, class Body>
+int solves(const FieldSpec* spec, const Method* method, const Grid* grid, int rows, int records, Purpose purpose,
+           int threads, Body body) {
+  const Field field(*spec);
+  return in_tiles(rows, tile_rows(field, rows, purpose == Purpose::kForward ? 1 : records), threads, [&](int tile) {
+    return SolveWorker<Solver, Body>{Solver(field, *method, *grid, tile, purpose), body};
+  });
+}
+
+template <class Call>
+int guarded(Call call) {
+  try {
+    return call();
+  } catch (const std::exception&) {
+    return 1;
+  }
+}
+
+}  // namespace
+
+extern "C" {
+
+// All return 0, or 1 where memory was not enough. Gradients of weights are added to the caller's.
+
+int diffsim_evaluate(const FieldSpec* spec, int rows, double t, const Real* y, Real* f, int threads) {
+  return guarded([&] {
+    const int d = spec->dimension;
+    return evaluations(spec, rows, Purpose::kForward, threads, [=](Evaluation& at, int first, int n) {
+      at.evaluate(n, Real(t), y + size_t(first) * d);
+      write_rows(n, d, padded(d), at.f(), f + size_t(first) * d);
+    });
+  });
+}
+
+int diffsim_evaluate_reverse(const FieldSpec* spec, int rows, double t, const Real* y, const Real* adjoint,
+                             Real* y_adjoint, int weights, int threads) {
+  return guarded([&] {
+    const int d = spec->dimension;
+    return evaluations(spec, rows, reverse_purpose(weights), threads, [=](Evaluation& at, int first, int n) {
+      at.evaluate(n, Real(t), y + size_t(first) * d);
+      read_rows(n, d, padded(d), adjoint + size_t(first) * d, at.f());
+      at.reverse(n, y_adjoint + size_t(first) * d);
+    });
+  });
+}
+
+// error [rows] = |f(t, y) - target|^2, and the gradients of half the sum of all.
+int diffsim_squared_error(const FieldSpec* spec, int rows, double t, const Real* y, const Real* target, Real* error,
+                          Real* y_adjoint, int weights, int threads) {
+  return guarded([&] {
+    const int d = spec->dimension;
+    return evaluations(spec, rows, reverse_purpose(weights), threads, [=](Evaluation& at, int first, int n) {
+      at.evaluate(n, Real(t), y + size_t(first) * d);
+      for (int m = 0; m < n; ++m) {
+        Real sum = 0;
+        for (int i = 0; i < d; ++i) {
+          Real& f = at.f()[m * padded(d) + i];
+          f -= target[size_t(first + m) * d + i];
+          sum += f * f;
+        }
+        error[first + m] = sum;
+      }
+      at.reverse(n, y_adjoint + size_t(first) * d);
+    });
+  });
+}
+
+int diffsim_runge_kutta(const FieldSpec* spec, const Tableau* tableau, const Grid* grid, int rows, Real* states,
+                        int threads) {
+  return guarded([&] {
+    const size_t d = spec->dimension, all = rows;
+    return solves<RungeKutta>(
+        spec, tableau, grid, rows, tableau->stages, Purpose::kForward, threads,
+        [=](RungeKutta& solver, int first, int n) { solver.solve(n, all, states + first * d); });
+  });
+}
+
+int diffsim_runge_kutta_reverse(const FieldSpec* spec, const Tableau* tableau, const Grid* grid, int rows,
+                                const Real* states, const Real* gradients, Real* initial, int weights, int threads) {
+  return guarded([&] {
+    const size_t d = spec->dimension, all = rows;
+    return solves<RungeKutta>(spec, tableau, grid, rows, tableau->stages, reverse_purpose(weights), threads,
+                              [=](RungeKutta& solver, int first, int n) {
+                                solver.reverse(n, all, states + first * d, gradients + first * d, initial + first * d);
+                              });
+  });
+}
+
+int diffsim_splitting(const FieldSpec* spec, const Moves* moves, const Grid* grid, int rows, Real* states, Real* inner,
+                      int threads) {
+  return guarded([&] {
+    const size_t d = spec->dimension, all = rows;
+    return solves<Splitting>(spec, moves, grid, rows, moves->n, Purpose::kForward, threads,
+                             [=](Splitting& solver, int first, int n) {
+                               solver.solve(n, all, states + first * d, inner == nullptr ? nullptr : inner + first * d);
+                             });
+  });
+}
+
+int diffsim_splitting_reverse(const FieldSpec* spec, const Moves* moves, const Grid* grid, int rows, const Real* start,
+                              const Real* inner, const Real* gradients, Real* initial, int weights, int threads) {
+  return guarded([&] {
+    const size_t d = spec->dimension, all = rows;
+    return solves<Splitting>(
+        spec, moves, grid, rows, moves->n, reverse_purpose(weights), threads, [=](Splitting& solver, int first, int n) {
+          solver.reverse(n, all, start + first * d, inner + first * d, gradients + first * d, initial + first * d);
+        });
+  });
+}
+
+// Paths of all trajectories, to be asked for their steps and freed; null where memory was not enough.
+void* diffsim_adaptive(const FieldSpec* spec, const Embedded* method, const Outputs* outputs, int rows, Real* states,
+                       int keep, int64_t* steps, int64_t* rejected, int32_t* failed, int threads) {
+  std::unique_ptr<std::vector<Path>> paths;
+  const int error = guarded([&] {
+    paths = std::make_unique<std::vector<Path>>(rows);
+    Path* const first_path = paths->data();
+    const Field field(*spec);
+    const size_t all = rows;
+    const int shared = (rows + threads - 1) / threads, lanes = tile_rows(field, shared, 1);
+    auto solve = [=](Adaptive& solver, int first, int n) { solver.solve(first, n, all, states, first_path); };
+    return in_tiles(rows, shared, threads, [&](int) {
+      return SolveWorker<Adaptive, decltype(solve)>{Adaptive(field, *method, *outputs, lanes, keep), solve};
+    });
+  });
+  if (error) return nullptr;
+  for (int r = 0; r < rows; ++r) {
+    steps[r] = int64_t((*paths)[r].begins.size());
+    rejected[r] = (*paths)[r].rejected;
+    failed[r] = (*paths)[r].failed;
+  }
+  return paths.release();
+}
+
+void diffsim_paths_copy(const void* paths, double* begins, double* lengths, Real* states) {
+  for (const Path& path : *static_cast<const std::vector<Path>*>(paths)) {
+    begins = std::copy(path.begins.begin(), path.begins.end(), begins);
+    lengths = std::copy(path.lengths.begin(), path.lengths.end(), lengths);
+    states = std::copy(path.states.begin(), path.states.end(), states);
+  }
+}
+
+void diffsim_paths_free(void* paths) { delete static_cast<std::vector<Path>*>(paths); }
+
+int diffsim_adaptive_reverse(const FieldSpec* spec, const Embedded* method, const Outputs* outputs, int rows,
+                             const Steps* steps, const Real* gradients, Real* initial, int weights, int threads) {
+  return guarded([&] {
+    const Field field(*spec);
+    const size_t all = rows;
+    const int shared = (rows + threads - 1) / threads, lanes = tile_rows(field, shared, method->tableau.stages);
+    auto reverse = [=](AdaptiveReverse& solver, int first, int n) {
+      solver.reverse(first, n, all, *steps, gradients, initial);
+    };
+    return in_tiles(rows, shared, threads, [&](int) {
+      return SolveWorker<AdaptiveReverse, decltype(reverse)>{
+          AdaptiveReverse(field, *method, *outputs, lanes, reverse_purpose(weights)), reverse};
+    });
+  });
+}
+}

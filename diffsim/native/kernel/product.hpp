@@ -1,0 +1,113 @@
+// Products of small matrices: rows of trajectories times weights that stay in the cache.
+#pragma once
+#include "vectors.hpp"
+
+// A matrix read number by number: element (m, k) is data[m * row + k * step].
+struct Left {
+  const Real* data;
+  ptrdiff_t row, step;
+};
+
+// One tile in registers: c[m, :] = start[m, :] + sum_k a(m, k) b[k, :], Rows x (Columns vectors).
+template <int Rows, int Columns>
+inline __attribute__((always_inline)) void tile(int inner, Left a, const Real* b, ptrdiff_t b_row, const Real* start,
+                                                ptrdiff_t start_row, Real* c, ptrdiff_t c_row) {
+  // Few rows: several sums at once hide the latency of the additions.
+  constexpr int Parallel = Rows * Columns >= 8 ? 1 : Rows * Columns >= 4 ? 2 : 4;
+  Vector sums[Parallel][Rows][Columns];
+  for (int p = 0; p < Parallel; ++p)
+    for (int m = 0; m < Rows; ++m)
+      for (int j = 0; j < Columns; ++j)
+        sums[p][m][j] = p == 0 && start != nullptr ? load(start + m * start_row + j * kWidth) : Vector{};
+  int k = 0;
+  for (; k + Parallel <= inner; k += Parallel)
+#pragma GCC unroll 4
+    for (int p = 0; p < Parallel; ++p) {
+      Vector columns[Columns];
+#pragma GCC unroll 4
+      for (int j = 0; j < Columns; ++j) columns[j] = load(b + (k + p) * b_row + j * kWidth);
+#pragma GCC unroll 8
+      for (int m = 0; m < Rows; ++m) {
+        const Real x = a.data[m * a.row + (k + p) * a.step];
+#pragma GCC unroll 4
+        for (int j = 0; j < Columns; ++j) sums[p][m][j] += x * columns[j];
+      }
+    }
+  for (; k < inner; ++k)
+    for (int m = 0; m < Rows; ++m)
+      for (int j = 0; j < Columns; ++j)
+        sums[0][m][j] += a.data[m * a.row + k * a.step] * load(b + k * b_row + j * kWidth);
+  for (int m = 0; m < Rows; ++m)
+    for (int j = 0; j < Columns; ++j) {
+      Vector total = sums[0][m][j];
+      for (int p = 1; p < Parallel; ++p) total += sums[p][m][j];
+      store(c + m * c_row + j * kWidth, total);
+    }
+}
+
+template <int Columns>
+inline void column_block(int rows, int inner, Left a, const Real* b, ptrdiff_t b_row, const Real* start,
+                         ptrdiff_t start_row, Real* c, ptrdiff_t c_row) {
+  constexpr int most = kMaxColumns == 4 ? (Columns == 4 ? 6 : 8) : 6;
+  const int blocks = (rows + most - 1) / most;
+  for (int block = 0, m = 0; block < blocks; ++block) {
+    const int count = (rows - m + blocks - block - 1) / (blocks - block);
+    const Left part{a.data + m * a.row, a.row, a.step};
+    const Real* from = start == nullptr ? nullptr : start + m * start_row;
+    Real* to = c + m * c_row;
+    switch (count) {
+#define DIFFSIM_CASE(R) \
+  case R: \
+    if constexpr (R <= most) tile<R, Columns>(inner, part, b, b_row, from, start_row, to, c_row); \
+    break;
+      DIFFSIM_CASE(1) DIFFSIM_CASE(2) DIFFSIM_CASE(3) DIFFSIM_CASE(4)
+      DIFFSIM_CASE(5) DIFFSIM_CASE(6) DIFFSIM_CASE(7) DIFFSIM_CASE(8)
+#undef DIFFSIM_CASE
+    }
+    m += count;
+  }
+}
+
+// c = start + a b for `columns` numbers a row, a multiple of the vectors' width; no start is zero, a row of 0 repeats it.
+inline __attribute__((noinline)) void product(int rows, int columns, int inner, Left a, const Real* b, ptrdiff_t b_row,
+                                              const Real* start, ptrdiff_t start_row, Real* c, ptrdiff_t c_row) {
+  const int vectors = columns / kWidth, blocks = (vectors + kMaxColumns - 1) / kMaxColumns;
+  for (int block = 0, j = 0; block < blocks; ++block) {
+    const int count = (vectors - j + blocks - block - 1) / (blocks - block);
+    const Real* weights = b + j * kWidth;
+    const Real* from = start == nullptr ? nullptr : start + j * kWidth;
+    Real* to = c + j * kWidth;
+    switch (count) {
+      case 1: column_block<1>(rows, inner, a, weights, b_row, from, start_row, to, c_row); break;
+      case 2: column_block<2>(rows, inner, a, weights, b_row, from, start_row, to, c_row); break;
+#if defined(__AVX512F__)
+      case 3: column_block<3>(rows, inner, a, weights, b_row, from, start_row, to, c_row); break;
+      case 4: column_block<4>(rows, inner, a, weights, b_row, from, start_row, to, c_row); break;
+#endif
+    }
+    j += count;
+  }
+}
+
+inline Real sum_of(Vector v) {
+  for (int half = kWidth / 2; half > 0; half /= 2)
+    for (int i = 0; i < half; ++i) v[i] += v[i + half];
+  return v[0];
+}
+
+// c[m, o] = start[o] + sum_k a[m, k] b[o, k] for few outputs: rows of both are whole vectors, b's end in zeros.
+inline __attribute__((noinline)) void dots(int rows, int outputs, int inner_width, const Real* a, const Real* b,
+                                           const Real* start, Real* c, ptrdiff_t c_row) {
+  for (int m = 0; m < rows; ++m)
+    for (int o = 0; o < outputs; ++o) {
+      Vector sum{}, other{};
+      const Real *x = a + size_t(m) * inner_width, *y = b + size_t(o) * inner_width;
+      int k = 0;
+      for (; k + 2 * kWidth <= inner_width; k += 2 * kWidth) {
+        sum += load(x + k) * load(y + k);
+        other += load(x + k + kWidth) * load(y + k + kWidth);
+      }
+      if (k < inner_width) sum += load(x + k) * load(y + k);
+      c[m * c_row + o] = sum_of(sum + other) + (start == nullptr ? 0 : start[o]);
+    }
+}

@@ -1,0 +1,119 @@
+// Explicit Runge-Kutta methods in equal steps, and the exact reverse of the computed solution.
+#pragma once
+#include "field.hpp"
+
+// a [stages, stages] below its diagonal, b [stages] and c [stages].
+struct Tableau {
+  int32_t stages;
+  const double *a, *b, *c;
+};
+
+// Rows of states between the caller's [..., d] and ours, whose rows are padded.
+inline void read_rows(int rows, int d, int width, const Real* from, Real* to) {
+  for (int m = 0; m < rows; ++m) std::memcpy(to + size_t(m) * width, from + size_t(m) * d, d * sizeof(Real));
+}
+inline void write_rows(int rows, int d, int width, const Real* from, Real* to) {
+  for (int m = 0; m < rows; ++m) std::memcpy(to + size_t(m) * d, from + size_t(m) * width, d * sizeof(Real));
+}
+inline void add_rows(int rows, int d, int width, const Real* from, Real* to) {
+  for (int m = 0; m < rows; ++m)
+    for (int i = 0; i < d; ++i) to[size_t(m) * width + i] += from[size_t(m) * d + i];
+}
+
+// sum += factor * x for n numbers, a multiple of the vectors' width.
+inline void add_multiple(int n, Real factor, const Real* x, Real* sum) {
+  for (int i = 0; i < n; i += kWidth) store(sum + i, load(sum + i) + factor * load(x + i));
+}
+
+// The uniform grid: states are known, or asked for, at `nodes`, increasing step numbers that begin with 0.
+struct Grid {
+  double start, step;
+  int32_t n_nodes;
+  const int32_t* nodes;
+  int last() const { return nodes[n_nodes - 1]; }
+};
+
+class RungeKutta {
+ public:
+  RungeKutta(const Field& field, const Tableau& tableau, const Grid& grid, int rows, FieldWork::Purpose purpose)
+      : field_(field), tableau_(tableau), grid_(grid), work_(field, rows, purpose), times_(rows) {
+    const size_t n = size_t(rows) * field.width;
+    for (int i = 0; i < tableau.stages; ++i) slopes_.emplace_back(n);
+    y_ = Buffer(n), stage_ = Buffer(n), adjoint_ = Buffer(n);
+    const int records = purpose == FieldWork::Purpose::kForward ? 1 : tableau.stages;
+    for (int i = 0; i < records; ++i) records_.emplace_back(field, rows);
+  }
+
+  // states [n_nodes, all, d] from the first of them, for `rows` trajectories that begin at their addresses.
+  void solve(int rows, size_t all, Real* states) {
+    const int d = field_.dimension;
+    read_rows(rows, d, field_.width, states, y_.get());
+    for (int step = 0, node = 1; node < grid_.n_nodes; ++node) {
+      for (; step < grid_.nodes[node]; ++step) {
+        stages(rows, step);
+        for (int i = 0; i < tableau_.stages; ++i)
+          if (tableau_.b[i] != 0) add_multiple(rows * field_.width, weight(tableau_.b[i]), slopes_[i].get(), y_.get());
+      }
+      write_rows(rows, d, field_.width, y_.get(), states + node * all * d);
+    }
+  }
+
+  // initial [all, d]: the gradient in the first state, from states of *all* steps and their gradients at the nodes.
+  void reverse(int rows, size_t all, const Real* states, const Real* gradients, Real* initial) {
+    const int d = field_.dimension, n = rows * field_.width, s = tableau_.stages;
+    std::vector<Buffer> pulls;
+    for (int i = 0; i < s; ++i) pulls.emplace_back(size_t(n));
+    adjoint_.clear();
+    int node = grid_.n_nodes - 1;
+    for (int step = grid_.last(); step >= 0; --step) {
+      if (step < grid_.last()) {
+        read_rows(rows, d, field_.width, states + size_t(step) * all * d, y_.get());
+        stages(rows, step);
+        // Stage i reaches the step's end by b, and every later stage by a.
+        for (int i = s - 1; i >= 0; --i) {
+          Real* k = stage_.get();
+          std::memset(k, 0, n * sizeof(Real));
+          add_multiple(n, weight(tableau_.b[i]), adjoint_.get(), k);
+          for (int j = i + 1; j < s; ++j)
+            if (tableau_.a[j * s + i] != 0) add_multiple(n, weight(tableau_.a[j * s + i]), pulls[j].get(), k);
+          std::memset(pulls[i].get(), 0, n * sizeof(Real));
+          work_.reverse(rows, records_[i], k, pulls[i].get());
+        }
+        for (int i = 0; i < s; ++i) add_multiple(n, 1, pulls[i].get(), adjoint_.get());
+      }
+      if (node >= 0 && grid_.nodes[node] == step)
+        add_rows(rows, d, field_.width, gradients + size_t(node--) * all * d, adjoint_.get());
+    }
+    write_rows(rows, d, field_.width, adjoint_.get(), initial);
+  }
+
+  void finish() { work_.finish(); }
+
+ private:
+  Real weight(double coefficient) const { return Real(coefficient * grid_.step); }
+
+  // The slopes of all stages of a step from y_.
+  void stages(int rows, int step) {
+    const int n = rows * field_.width, s = tableau_.stages;
+    for (int i = 0; i < s; ++i) {
+      const Real* y = y_.get();
+      if (i > 0) {
+        std::memcpy(stage_.get(), y, n * sizeof(Real));
+        for (int j = 0; j < i; ++j)
+          if (tableau_.a[i * s + j] != 0) add_multiple(n, weight(tableau_.a[i * s + j]), slopes_[j].get(), stage_.get());
+        y = stage_.get();
+      }
+      const Real t = Real(grid_.start + (step + tableau_.c[i]) * grid_.step);
+      for (int m = 0; m < rows; ++m) times_.get()[m] = t;
+      work_.evaluate(rows, times_.get(), y, records_[records_.size() == 1 ? 0 : i], slopes_[i].get());
+    }
+  }
+
+  const Field& field_;
+  Tableau tableau_;
+  Grid grid_;
+  FieldWork work_;
+  Buffer times_, y_, stage_, adjoint_;
+  std::vector<Buffer> slopes_;
+  std::vector<FieldRecord> records_;
+};

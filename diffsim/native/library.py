@@ -1,0 +1,94 @@
+"""The native library: built by the machine's own compiler on first use, cached, and loaded by ctypes."""
+
+import ctypes
+import functools
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+import torch
+
+__all__ = ["BuildError", "library"]
+
+_SOURCES = Path(__file__).parent / "kernel"
+_REALS = {torch.float32: "float", torch.float64: "double"}
+_FLAGS = ("-std=gnu++17", "-O3", "-march=native", "-fno-math-errno", "-fPIC", "-shared", "-pthread")
+_SECONDS = 120
+
+
+class BuildError(RuntimeError):
+    """The native library cannot be built or loaded here."""
+
+
+@functools.cache
+def library(dtype: torch.dtype) -> ctypes.CDLL:
+    """The library for numbers of a dtype, float32 or float64.
+
+    It is kept in `$DIFFSIM_CACHE`, by default a folder of the user's cache, under a name that tells sources, compiler,
+    flags and processor. The compiler is `$CXX`, by default `c++`.
+
+    Raises:
+        BuildError: There is no compiler, or it fails; the message tells why.
+    """
+    compiler = os.environ.get("CXX") or shutil.which("c++") or shutil.which("g++") or shutil.which("clang++")
+    if compiler is None:
+        raise BuildError("there is no C++ compiler here; install g++ or clang++, or name one by CXX")
+    flags = (*_FLAGS, f"-DREAL={_REALS[dtype]}")
+    path = _folder() / f"{_fingerprint(compiler, flags)}.so"
+    if not path.exists():
+        _build(compiler, flags, path)
+    try:
+        return ctypes.CDLL(str(path))
+    except OSError as error:
+        raise BuildError(f"{path} cannot be loaded: {error}") from error
+
+
+def _folder() -> Path:
+    named = os.environ.get("DIFFSIM_CACHE")
+    base = Path(named) if named else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "diffsim"
+    try:
+        base.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with tempfile.TemporaryFile(dir=base):
+            return base
+    except OSError:
+        # Nothing may be kept there: a folder of this process's own, which no other user can write to.
+        return Path(tempfile.mkdtemp(prefix="diffsim-"))
+
+
+def _fingerprint(compiler: str, flags: tuple[str, ...]) -> str:
+    digest = hashlib.sha256()
+    for source in sorted(_SOURCES.iterdir()):
+        digest.update(source.name.encode() + source.read_bytes())
+    resolved = Path(shutil.which(compiler) or compiler).resolve()
+    stamp = resolved.stat().st_mtime_ns if resolved.exists() else 0
+    digest.update(repr((str(resolved), stamp, flags, platform.machine(), _processor())).encode())
+    return digest.hexdigest()[:24]
+
+
+def _processor() -> str:
+    """What tells processors apart whose native instructions differ."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return "".join(sorted({line for line in lines if line.startswith(("model name", "flags", "Features"))}))
+
+
+def _build(compiler: str, flags: tuple[str, ...], path: Path) -> None:
+    # Built beside its place and renamed: another process sees a whole library or none.
+    part = path.with_name(f"{path.stem}.{os.getpid()}.part")
+    command = [compiler, *flags, "-o", str(part), str(_SOURCES / "native.cpp")]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=_SECONDS, stdin=subprocess.DEVNULL)
+        if done.returncode:
+            last = "; ".join(done.stderr.strip().splitlines()[-3:])
+            raise BuildError(f"{compiler} failed with exit status {done.returncode}: {last}")
+        part.replace(path)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise BuildError(f"{compiler} failed: {error}") from error
+    finally:
+        part.unlink(missing_ok=True)

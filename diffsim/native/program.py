@@ -1,0 +1,200 @@
+"""Fields that the native library knows, described for it: networks by weights, activation and place in the state."""
+
+import ctypes
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from diffsim.fields.base import VectorField
+from diffsim.fields.hamiltonian import Hamiltonian, HamiltonianField, SeparableHamiltonian
+from diffsim.fields.neural import NeuralField
+from diffsim.native.memory import Memory
+
+__all__ = ["Network", "Program", "UnknownFieldError", "program"]
+
+_ACTIVATIONS: dict[type[nn.Module], int] = {nn.Tanh: 0, nn.Sigmoid: 1, nn.Softplus: 2, nn.SiLU: 3, nn.ReLU: 4}
+_WIDEST = 1024  # of a layer: wider ones are better left to a library for large products
+
+
+class UnknownFieldError(Exception):
+    """The native library cannot solve a field; the message tells why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """A multi-layer perceptron, and which part it has in a field.
+
+    Attributes:
+        layers: Linear layers.
+        activation: Number of the activation between them.
+        energy: Whether the field holds the gradient of its summed output, not its values.
+        time: Whether the time is its first input.
+        first: Number of the first component of the state that it sees.
+        to: For each result, the component of the derivative to which it adds.
+        sign: With which sign.
+    """
+
+    layers: Sequence[nn.Linear]
+    activation: int
+    energy: bool
+    time: bool
+    first: int
+    to: Sequence[int]
+    sign: Sequence[float]
+
+
+class _Part(ctypes.Structure):
+    _fields_ = (
+        ("energy", ctypes.c_int32),
+        ("time", ctypes.c_int32),
+        ("activation", ctypes.c_int32),
+        ("n_layers", ctypes.c_int32),
+        ("widths", ctypes.c_void_p),
+        ("weights", ctypes.c_void_p),
+        ("biases", ctypes.c_void_p),
+        ("weight_gradients", ctypes.c_void_p),
+        ("bias_gradients", ctypes.c_void_p),
+        ("first", ctypes.c_int32),
+        ("to", ctypes.c_void_p),
+        ("sign", ctypes.c_void_p),
+    )
+
+
+class _Field(ctypes.Structure):
+    _fields_ = (("dimension", ctypes.c_int32), ("n_parts", ctypes.c_int32), ("parts", ctypes.c_void_p))
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """A field for the native library.
+
+    Attributes:
+        dimension: Of the state.
+        networks: What the field is made of.
+    """
+
+    dimension: int
+    networks: Sequence[Network]
+
+    def constants(self) -> Iterator[Tensor]:
+        """All weights and biases."""
+        for network in self.networks:
+            for layer in network.layers:
+                yield from layer.parameters()
+
+    def describe(self, gradients: dict[int, Tensor], memory: Memory) -> ctypes.Structure:
+        """The description, whose addresses hold as long as the memory.
+
+        Args:
+            gradients: Where the gradient of a weight is added, by the weight's id.
+            memory: Keeps what the description points to.
+        """
+        parts = (_Part * len(self.networks))()
+        for part, network in zip(parts, self.networks, strict=True):
+            layers = network.layers
+            weights, biases = [layer.weight for layer in layers], [_bias(layer) for layer in layers]
+            widths = [layers[0].in_features, *(layer.out_features for layer in layers)]
+            part.energy, part.time, part.activation = network.energy, network.time, network.activation
+            part.n_layers, part.first = len(layers), network.first
+            part.widths = memory.integers(widths)
+            part.weights = memory.tensors([w.detach().contiguous() for w in weights])
+            part.biases = memory.tensors([b if b is None else b.detach().contiguous() for b in biases])
+            part.weight_gradients = memory.tensors([gradients.get(id(w)) for w in weights])
+            part.bias_gradients = memory.tensors([gradients.get(id(b)) for b in biases])
+            part.to = memory.integers(network.to)
+            part.sign = memory.doubles(np.array(network.sign))
+        return _Field(self.dimension, len(parts), memory.structures(parts))
+
+
+def _bias(layer: nn.Linear) -> Tensor | None:
+    return cast("Tensor | None", layer.bias)
+
+
+def program(field: VectorField, y: Tensor) -> Program:
+    """The description of a field for states like `y`, shape [..., d].
+
+    Raises:
+        UnknownFieldError: The native library cannot solve it.
+    """
+    if torch.compiler.is_compiling():
+        raise UnknownFieldError("the solve is being compiled")
+    _check_plain("states", y)
+    if any("forward" in module.__dict__ for module in field.modules()):
+        raise UnknownFieldError("a `forward` was replaced on an instance")
+    d = y.shape[-1]
+    networks = _networks(field, d)
+    for network in networks:
+        for layer in network.layers:
+            for weight in layer.parameters():
+                _check_plain("weights", weight)
+            if any(x.dtype != y.dtype or x.device != y.device for x in layer.parameters()):
+                raise UnknownFieldError("weights and states differ in dtype or device")
+    return Program(d, networks)
+
+
+def _check_plain(name: str, x: Tensor) -> None:
+    if x.device.type != "cpu" or type(x) not in (Tensor, nn.Parameter):
+        raise UnknownFieldError(f"the {name} are no plain tensors on a CPU")
+    try:
+        x.data_ptr()
+    except RuntimeError as error:
+        raise UnknownFieldError(
+            f"the {name} have no numbers of their own, as in a torch.func transformation"
+        ) from error
+
+
+def _networks(field: VectorField, d: int) -> list[Network]:
+    kind = type(field)
+    if isinstance(field, NeuralField) and kind.forward is NeuralField.forward:
+        return [_network(field.net, False, field.time, 0, range(d), [1.0] * d)]
+    canonical = isinstance(field, Hamiltonian) and kind.forward is Hamiltonian.forward and d % 2 == 0
+    k = d // 2
+    if canonical and isinstance(field, HamiltonianField) and _same(kind, HamiltonianField, "energy", "energy_gradient"):
+        to = [*range(k, d), *range(k)]
+        return [_network(field.net, True, False, 0, to, [-1.0] * k + [1.0] * k)]
+    whole = ("energy", "energy_gradient", "kinetic", "potential", "velocity", "force")
+    if canonical and isinstance(field, SeparableHamiltonian) and _same(kind, SeparableHamiltonian, *whole):
+        return [
+            _network(field.kinetic_net, True, False, k, range(k), [1.0] * k),
+            _network(field.potential_net, True, False, 0, range(k, d), [-1.0] * k),
+        ]
+    raise UnknownFieldError(f"{kind.__name__} is no field of networks that it knows")
+
+
+def _same(kind: type, base: type, *names: str) -> bool:
+    return all(getattr(kind, name) is getattr(base, name) for name in names)
+
+
+def _network(net: object, energy: bool, time: bool, first: int, to: Sequence[int], sign: Sequence[float]) -> Network:
+    if not isinstance(net, nn.Sequential) or type(net) is not nn.Sequential or len(net) % 2 == 0:
+        raise UnknownFieldError("its network is no nn.Sequential of linear layers with activations between them")
+    modules = list(net)
+    layers = [layer for layer in modules[::2] if type(layer) is nn.Linear]
+    activations = {type(a) for a in modules[1::2]} or {nn.Tanh}
+    if len(layers) != (len(net) + 1) // 2:
+        raise UnknownFieldError("its network has layers that are no plain nn.Linear")
+    if len(activations) > 1 or not activations <= set(_ACTIVATIONS):
+        names = ", ".join(sorted(kind.__name__ for kind in activations))
+        raise UnknownFieldError(f"its network's activations are {names}; it knows one of Tanh, Sigmoid, Softplus, ...")
+    if any(isinstance(a, nn.Softplus) and (a.beta != 1 or a.threshold < 20) for a in net):
+        raise UnknownFieldError("its Softplus has a beta or a threshold of its own")
+    if any(_hooked(module) for module in net.modules()):
+        raise UnknownFieldError("its network has hooks")
+    n_in, n_out = layers[0].in_features, layers[-1].out_features
+    if n_in != len(to) + time:
+        raise UnknownFieldError("its network does not take the state")
+    if not energy and n_out != len(to):
+        raise UnknownFieldError("its network does not give a derivative of the state")
+    widths = [n_in, *(layer.out_features for layer in layers)]
+    if max(widths) > _WIDEST:
+        raise UnknownFieldError(f"its network has a layer of more than {_WIDEST} neurons")
+    return Network(layers, _ACTIVATIONS[activations.pop()], energy, time, first, to, sign)
+
+
+def _hooked(module: nn.Module) -> bool:
+    hooks = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+    return any(getattr(module, name) for name in hooks)
