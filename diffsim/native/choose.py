@@ -13,7 +13,7 @@ from diffsim.integrate.tableaux import ADAPTIVE_TABLEAUX, FIXED_TABLEAUX
 from diffsim.native.library import BuildError, library
 from diffsim.native.program import Program, UnknownFieldError, program
 
-__all__ = ["backend_of", "native_program"]
+__all__ = ["backend_of", "native_evaluation", "native_program"]
 
 _LOG = logging.getLogger("diffsim")
 
@@ -63,6 +63,22 @@ def native_program(field: VectorField, y0: Tensor, solver: Solver) -> Program | 
         return None
     backend_of(field, y0, solver)
     return _native(field, y0, solver) if solver.backend == "native" else None
+
+
+def native_evaluation(field: VectorField, y: Tensor) -> Program | None:
+    """The field's description for evaluations at states, shape [..., d]; None where the field itself has to be called.
+
+    That the library cannot be built is a warning, given once.
+    """
+    try:
+        described = program(field, y)
+        library(y.dtype)
+        return described
+    except UnknownFieldError:
+        return None
+    except BuildError as error:
+        _warn(str(error))
+        return None
 
 
 def _native(field: VectorField, y0: Tensor, solver: Solver) -> Program:

@@ -16,7 +16,7 @@ __all__ = ["BuildError", "library"]
 
 _SOURCES = Path(__file__).parent / "kernel"
 _REALS = {torch.float32: "float", torch.float64: "double"}
-_FLAGS = ("-std=gnu++17", "-O3", "-march=native", "-fno-math-errno", "-fPIC", "-shared", "-pthread")
+_FLAGS = ("-std=gnu++17", "-O2", "-march=native", "-fno-math-errno", "-fPIC", "-shared", "-pthread")
 _SECONDS = 120
 
 

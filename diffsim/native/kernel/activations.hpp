@@ -1,5 +1,6 @@
 // Activations with their first and second derivatives, to a few units in the last place.
 #pragma once
+#include <initializer_list>
 #include <limits>
 
 #include "vectors.hpp"

@@ -1,9 +1,11 @@
 // Vectors as wide as the processor's registers, and aligned memory for rows of them.
 #pragma once
+#include <cstddef>
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
 #include <new>
+#include <utility>
 
 using Real = REAL;
 
