@@ -20,7 +20,7 @@ _SIGNAL = (-6.0, 8.0)
 _NOISE = (math.log(1e-8), math.log(3.0))
 _NOISE_PRIOR = (-4.0, 1.0)  # above this mean alone: less noise is as likely
 _SIGNAL_PRIOR = 0.5
-_LENGTH_PRIOR = (math.sqrt(2), math.sqrt(3))
+_LENGTH_PRIOR = (math.sqrt(2) - 3, math.sqrt(3))  # where a log-normal of these is densest, the square off the mean
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -49,7 +49,8 @@ class Evidence:
     """The log posterior density of a Gaussian process's settings: the evidence of its observations, and a prior.
 
     Settings are logarithms, shape [p + 2]: p length scales, the signal's variance, the noise's. The constant mean is
-    integrated out. The prior of the length scales grows with the dimension.
+    integrated out. The prior of the length scales grows with the dimension. Its mode is that of the lengths, not of
+    their logarithms: a parameter of which little is known matters until the data say that it does not.
 
     Args:
         x: Where it was observed, shape [n, f]; sides of about 1.

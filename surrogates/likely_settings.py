@@ -1,17 +1,16 @@
-"""Settings of a Gaussian process that the data make likely: modes of several kernels, and draws around them."""
+"""Settings of a Gaussian process that the data make likely: modes of their density, and draws around them."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from scipy.optimize import minimize
 
-from surrogates.evidence import Array, Evidence, Kernel
+from surrogates.evidence import Array, Evidence
 
 __all__ = ["likely_settings"]
 
-_KERNELS: tuple[Kernel, ...] = ("rbf",)
 _ITERATIONS = 60
 _STEP = 1e-3  # of finite differences
 _FLATTEST = 0.15  # least curvature of the log posterior along an axis of its Gaussian approximation
@@ -31,13 +30,11 @@ class _Mode:
     mass: float
 
 
-def likely_settings(
-    evidence: Evidence, normal: Array, starts: Sequence[Array] | None = None
-) -> list[tuple[Evidence, Array]]:
-    """Equally weighted settings of Gaussian and Matern kernels: a mixture as the data make it likely.
+def likely_settings(evidence: Evidence, normal: Array, starts: Sequence[Array] | None = None) -> list[Array]:
+    """Equally weighted settings: a mixture as the data make it likely.
 
-    L-BFGS-B finds the modes of the posterior density for both kernels. Each gets a share of the settings by the mass
-    of its Gaussian approximation: the mode itself, and draws around it.
+    L-BFGS-B finds the modes of the posterior density. Each gets a share of the settings by the mass of its Gaussian
+    approximation: the mode itself, and draws around it.
 
     Args:
         evidence: What was observed.
@@ -45,28 +42,23 @@ def likely_settings(
         starts: Settings from which modes are sought; the evidence's own if None.
 
     Returns:
-        Settings, each with the evidence of its kernel; the most likely kernel's mode first.
+        Settings, each of shape [p + 2]; the best mode first, unless another has nearly all of the mass.
 
     Source: MacKay, 1992, Neural Computation 4 (Gaussian approximations of the evidence); Snoek, Larochelle and Adams,
     2012, arXiv 1206.2944 (expected improvement averaged over settings).
     """
-    found = [
-        (kind, settings, value)
-        for kind in (replace(evidence, kernel=name) for name in _KERNELS)
-        for settings, value in _modes(kind, evidence.starts() if starts is None else starts)
-    ]
-    found.sort(key=lambda row: row[2])
+    found = sorted(_modes(evidence, evidence.starts() if starts is None else starts), key=lambda row: row[1])
     best = found[0]
     if len(normal) == 1:
-        return [best[:2]]
-    modes = [_approximate(*row) for row in found if row[2] - best[2] < _UNLIKELY]
+        return [best[0]]
+    modes = [_approximate(evidence, *row) for row in found if row[1] - best[1] < _UNLIKELY]
     masses = np.array([mode.mass for mode in modes])
     shares = np.exp(masses - masses.max()).cumsum()
     picked = np.searchsorted(shares / shares[-1], (np.arange(len(normal)) + 0.5) / len(normal))
-    settings: list[tuple[Evidence, Array]] = []
+    settings: list[Array] = []
     for number, mode in enumerate(modes):
         rows = normal[picked == number]
-        settings += [(mode.evidence, row) for row in _draws(mode, rows)] if len(rows) else []
+        settings += _draws(mode, rows) if len(rows) else []
     return settings
 
 

@@ -33,6 +33,7 @@ class ImprovementModel:
         shift: The means' mean.
         scale: Their standard deviation.
         mixture: The processes of (mean - shift) / scale.
+        noise: The standard deviation of such a mean's noise, as each process has it, shape [k].
     """
 
     box: Box
@@ -40,6 +41,7 @@ class ImprovementModel:
     shift: float
     scale: float
     mixture: ProcessMixture
+    noise: Array
 
     @classmethod
     def fit(cls, means: Means, box: Box, generator: torch.Generator) -> "ImprovementModel":
@@ -55,18 +57,26 @@ class ImprovementModel:
             known=known,
             freedom=float((means.count - 1).sum()) if means.error is None else 0.0,
             squares=means.squares / scale**2 if means.error is None else 0.0,
+            kernel="rbf",
         )
         settings = _SETTINGS if len(y) < _MANY else 1
         normal = _normal(settings, box.dim + 2, generator)
-        return cls(box, means.theta, shift, scale, ProcessMixture.of(likely_settings(evidence, normal)))
+        mixture = ProcessMixture.of([(evidence, row) for row in likely_settings(evidence, normal)])
+        noise = np.sqrt(mixture.noise * evidence.share.mean() + known.mean())
+        return cls(box, means.theta, shift, scale, mixture, noise)
 
     def improvement(self, pending: Tensor, generator: torch.Generator) -> LogImprovement:
-        """The expected improvement on the least mean at the points, once those under way, [r, d], have come back."""
+        """The expected improvement on the least mean at the points, once those under way, [r, d], have come back.
+
+        Every other time only what is better by more than the noise counts. Near the best point a little can be gained
+        for as long as noise hides it, and a search that always takes that stays in the basin that it found first.
+        """
         mixture = self.mixture
         if len(pending):
             versions = _VERSIONS if len(mixture.signal) > 1 else _VERSIONS * _SETTINGS
             mixture = mixture.with_pending(features(self.box, pending), _normal(len(pending), versions, generator))
-        return LogImprovement(mixture, mixture.predict(mixture.x).mean.min(1))
+        least = mixture.predict(mixture.x).mean.min(1)
+        return LogImprovement(mixture, least if len(mixture.x) % 2 else least - self.noise[:, None])
 
     def moments(self, theta: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation of the objective, shape [n, d] -> [n] and [n]."""

@@ -30,7 +30,7 @@ _CLIMBS, _ITERATIONS = 3, 30
 class NoisyExpectedImprovement:
     """Bayesian optimisation by noisy expected improvement, on the mean objectives of repeated simulations.
 
-    The model is a mixture of Gaussian processes, whose kernels and settings are as likely as the data make them. It
+    The model is a mixture of Gaussian processes, whose settings are as likely as the data make them. It
     knows logarithmic, integer and choice parameters; what it proposes satisfies the box's constraints, and was not
     tried before, unless all was.
 

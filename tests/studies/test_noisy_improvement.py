@@ -1,11 +1,14 @@
 """Noisy expected improvement: repeated points, the model's answer with its uncertainty, pending points."""
 
+import numpy as np
 import pytest
 import torch
 
 from diffsim.errors import ArgumentError
 from studies.history import History, Trial
 from studies.spaces.box import Box
+from studies.strategies.improvement_model import ImprovementModel
+from studies.strategies.means import mean_objectives
 from studies.strategies.noisy_improvement import NoisyExpectedImprovement
 from studies.study import Study
 
@@ -56,6 +59,17 @@ def test_the_answer_and_its_uncertainty(repeats):
         scores.append(float((mean[0] - bowl(best)) / deviation[0]))
     assert max(errors) < 0.03
     assert max(map(abs, scores)) < 4
+
+
+def test_every_other_time_a_gain_must_exceed_the_noise():
+    for n, repeats in ((20, 1), (21, 1), (20, 8), (21, 8)):
+        means = mean_objectives(None, known(n, repeats))
+        model = ImprovementModel.fit(means, SQUARE, seeded())
+        least = model.mixture.predict(model.mixture.x).mean.min(1)
+        margin = least - model.improvement(SQUARE.sample(0, seeded()), seeded()).least
+        assert np.allclose(margin, 0 if n % 2 else model.noise[:, None])
+        if repeats == 8:
+            assert 0.05 < model.scale * model.noise.mean() * repeats**0.5 < 0.2, "the standard deviation is .1"
 
 
 def test_points_under_way_are_not_proposed_again():

@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+from scipy.stats import norm
 
 from surrogates.evidence import Evidence, kernel
 from surrogates.likely_settings import likely_settings
@@ -46,7 +47,7 @@ def test_differences_of_the_value_are_those_of_the_density():
 def test_repetitions_tell_the_noise():
     """Forty repetitions with a scatter of .3 outweigh means that look smooth."""
     noisy = evidence(share=np.full(20, 1 / 3), known=np.zeros(20), freedom=40.0, squares=40 * 0.09)
-    (_, best), *_ = likely_settings(noisy, np.zeros((1, 5)))
+    best, *_ = likely_settings(noisy, np.zeros((1, 5)))
     assert math.exp(best[-1]) == pytest.approx(0.09, rel=0.3)
 
 
@@ -55,13 +56,22 @@ def test_likely_settings_begin_with_a_mode_and_are_likely():
     normal = np.random.default_rng(1).normal(size=(8, 5))
     settings = likely_settings(subject, normal)
     assert 2 <= len(settings) <= 8
-    kind, best = settings[0]
-    least, slope = kind(best)
-    low, high = kind.bounds
+    best = settings[0]
+    least, slope = subject(best)
+    low, high = subject.bounds
     inside = (best > low) & (best < high)
     assert np.abs(slope[inside]).max() < 0.05
-    assert all(kind(row)[0] < least + 20 for kind, row in settings)
-    assert np.array_equal(likely_settings(subject, normal)[-1][1], settings[-1][1])
+    assert all(subject(row)[0] < least + 20 for row in settings)
+    assert np.array_equal(likely_settings(subject, normal), settings)
+
+
+def test_the_prior_of_the_lengths_is_densest_where_a_log_normal_density_of_them_is():
+    """Of one parameter whose length scale the observations do not know: two points that are equal."""
+    empty = Evidence(np.zeros((2, 1)), np.zeros(2), np.array([0]), share=np.ones(2), known=np.zeros(2))
+    grid = np.linspace(-4, 3, 7001)
+    values = [empty(np.array([length, 0.0, -2.0]))[0] for length in grid]
+    density = norm.logpdf(grid, math.sqrt(2), math.sqrt(3)) - grid
+    assert grid[np.argmin(values)] == pytest.approx(grid[np.argmax(density)], abs=2e-3)
 
 
 def test_kernels_are_1_at_0_and_their_slopes_are_those_of_their_values():
