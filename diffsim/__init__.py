@@ -7,6 +7,7 @@ from diffsim.errors import ArgumentError, ArgumentTypeError, ContractError, Inte
 from diffsim.fields.base import ConditionedField, FunctionField, VectorField
 from diffsim.fields.charts import AngleFeatures, EmbeddedField
 from diffsim.fields.constraints import Rods
+from diffsim.fields.discrete import DiscreteField, DiscreteGradientField, VariationalField, discrete_gradient, roll_out
 from diffsim.fields.gaussian_process import GaussianProcessHamiltonian
 from diffsim.fields.hamiltonian import Hamiltonian, HamiltonianField, Separable, SeparableHamiltonian
 from diffsim.fields.inputs import Input, PiecewiseConstant
@@ -26,9 +27,11 @@ from diffsim.systems.lorenz import Lorenz63
 from diffsim.systems.lotka_volterra import LotkaVolterra
 from diffsim.systems.n_body import NBody
 from diffsim.systems.oscillators import DoubleWell, Duffing, ForcedDuffing, MassSpring, Pendulum, VanDerPol
+from diffsim.training.experiments import Experiment, fit_experiments
 from diffsim.training.fit import fit
+from diffsim.training.fit_energy import fit_energy
 from diffsim.training.fit_runs import RunFit, fit_runs
-from diffsim.training.losses import DerivativeLoss, OneStepLoss, RolloutLoss
+from diffsim.training.losses import DerivativeLoss, DiscreteGradientLoss, OneStepLoss, RolloutLoss
 from diffsim.training.report import FitReport
 from diffsim.training.settings import Training
 
@@ -41,11 +44,15 @@ __all__ = [
     "ConditionedField",
     "ContractError",
     "DerivativeLoss",
+    "DiscreteField",
+    "DiscreteGradientField",
+    "DiscreteGradientLoss",
     "DissipativeHamiltonian",
     "DoublePendulum",
     "DoubleWell",
     "Duffing",
     "EmbeddedField",
+    "Experiment",
     "FitReport",
     "ForcedDuffing",
     "FreeParticle",
@@ -80,17 +87,22 @@ __all__ = [
     "TrainingError",
     "Trajectory",
     "VanDerPol",
+    "VariationalField",
     "VectorField",
     "check_vector_field",
     "coordinate_error",
+    "discrete_gradient",
     "energy_drift",
     "energy_error",
     "estimate_derivatives",
     "fit",
+    "fit_energy",
+    "fit_experiments",
     "fit_runs",
     "mlp",
     "odeint",
     "rmse",
+    "roll_out",
     "simulate",
     "valid_prediction_time",
 ]

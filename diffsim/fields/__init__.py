@@ -3,6 +3,7 @@
 from diffsim.fields.base import ConditionedField, FunctionField, VectorField
 from diffsim.fields.charts import AngleFeatures, EmbeddedField, to_momenta
 from diffsim.fields.constraints import Rods
+from diffsim.fields.discrete import DiscreteField, DiscreteGradientField, VariationalField, discrete_gradient, roll_out
 from diffsim.fields.gaussian_process import FourierHamiltonian, GaussianProcessHamiltonian
 from diffsim.fields.hamiltonian import Hamiltonian, HamiltonianField, Separable, SeparableHamiltonian
 from diffsim.fields.inputs import Input, PiecewiseConstant
@@ -16,6 +17,8 @@ __all__ = [
     "AngleFeatures",
     "AntisymmetricMatrix",
     "ConditionedField",
+    "DiscreteField",
+    "DiscreteGradientField",
     "DissipativeHamiltonian",
     "EmbeddedField",
     "FourierHamiltonian",
@@ -36,8 +39,11 @@ __all__ = [
     "Rods",
     "Separable",
     "SeparableHamiltonian",
+    "VariationalField",
     "VectorField",
     "canonical_structure",
+    "discrete_gradient",
     "mlp",
+    "roll_out",
     "to_momenta",
 ]

@@ -1,8 +1,10 @@
 """Training: losses on runs, the fit, and its report."""
 
+from diffsim.training.experiments import Experiment, fit_experiments
 from diffsim.training.fit import fit
+from diffsim.training.fit_energy import fit_energy
 from diffsim.training.fit_runs import RunFit, fit_runs
-from diffsim.training.losses import DerivativeLoss, Loss, LossFunction, OneStepLoss, RolloutLoss
+from diffsim.training.losses import DerivativeLoss, DiscreteGradientLoss, Loss, LossFunction, OneStepLoss, RolloutLoss
 from diffsim.training.optimise import optimise
 from diffsim.training.report import FitReport
 from diffsim.training.settings import Training
@@ -10,6 +12,8 @@ from diffsim.training.terms import LossTerms
 
 __all__ = [
     "DerivativeLoss",
+    "DiscreteGradientLoss",
+    "Experiment",
     "FitReport",
     "Loss",
     "LossFunction",
@@ -19,6 +23,8 @@ __all__ = [
     "RunFit",
     "Training",
     "fit",
+    "fit_energy",
+    "fit_experiments",
     "fit_runs",
     "optimise",
 ]

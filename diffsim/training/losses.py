@@ -10,12 +10,13 @@ from torch import Tensor
 
 from diffsim.data.derivatives import DerivativeMethod
 from diffsim.data.trajectory import Trajectory
-from diffsim.errors import ArgumentError
+from diffsim.errors import ArgumentError, ArgumentTypeError
 from diffsim.fields.base import VectorField
+from diffsim.fields.discrete import DiscreteField, DiscreteGradientField
 from diffsim.integrate.solver import Solver
-from diffsim.training.terms import DerivativeTerms, LossTerms, WindowTerms
+from diffsim.training.terms import DerivativeTerms, LossTerms, PairTerms, WindowTerms
 
-__all__ = ["DerivativeLoss", "Loss", "LossFunction", "OneStepLoss", "RolloutLoss"]
+__all__ = ["DerivativeLoss", "DiscreteGradientLoss", "Loss", "LossFunction", "OneStepLoss", "RolloutLoss"]
 
 LossFunction = Callable[[VectorField, Trajectory, Solver], Tensor]
 """A loss of the user's own: maps field, runs and solver to a scalar. Its mini-batches are runs."""
@@ -72,6 +73,9 @@ class RolloutLoss(Loss):
             states, `window - 1` with fixed ones.
         noise: Standard deviation of the samples in the units of the states, one or one for each component:
             errors are measured in units of it.
+        learn_noise: Whether the noise is unknown: fitted too, one value for each component, from `noise` (or one)
+            on. The loss is then, per number and up to a constant, twice the negative log likelihood.
+        discrete: Whether runs are made by the steps of a `DiscreteField` from sample to sample, not by the solver.
 
     Source: Bock and Plitt, 1984, IFAC Proceedings 17(2), 1603 (multiple shooting).
     """
@@ -80,6 +84,8 @@ class RolloutLoss(Loss):
     initial: Literal["fixed", "free"] = "fixed"
     stride: int | None = None
     noise: float | Sequence[float] | None = None
+    learn_noise: bool = False
+    discrete: bool = False
 
     def __post_init__(self) -> None:
         if self.window is not None and self.window < 2:
@@ -103,9 +109,17 @@ class RolloutLoss(Loss):
             raise ArgumentError(
                 f"`noise` must be one number, or one for each of {data.d} components, got {self.noise}."
             )
+        if self.discrete and not isinstance(field, DiscreteField):
+            raise ArgumentTypeError(
+                f"`discrete` needs a field with steps of its own, such as VariationalField, got {type(field).__name__}."
+            )
         free = self.initial == "free" and not held_out
+        learn = self.learn_noise and not held_out
+        noise = noise.expand(data.d) if learn else noise
         stride = self.stride or (window if free else window - 1)
-        return WindowTerms(field, data, solver, window, stride, free=free, noise=noise)
+        return WindowTerms(
+            field, data, solver, window, stride, free=free, noise=noise, discrete=self.discrete, learn_noise=learn
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,3 +128,20 @@ class OneStepLoss(Loss):
 
     def terms(self, field: VectorField, data: Trajectory, solver: Solver, *, held_out: bool = False) -> LossTerms:
         return RolloutLoss(window=2).terms(field, data, solver, held_out=held_out)
+
+
+@dataclass(frozen=True, slots=True)
+class DiscreteGradientLoss(Loss):
+    """The mean squared error of (y[k+1] - y[k]) / h for a `DiscreteGradientField`; nothing implicit is solved.
+
+    Mini-batches are of pairs of samples, whose spacing may vary.
+
+    Source: Matsubara, Ishikawa and Yaguchi, 2020, arXiv 1905.08604, section 3.3.
+    """
+
+    def terms(self, field: VectorField, data: Trajectory, solver: Solver, *, held_out: bool = False) -> LossTerms:
+        if not isinstance(field, DiscreteGradientField):
+            raise ArgumentTypeError(f"`field` must be a DiscreteGradientField, got {type(field).__name__}.")
+        if len(data.t) < 2:
+            raise ArgumentError("`data` must hold at least 2 samples a run, got 1.")
+        return PairTerms(field, data)

@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import TypeGuard, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -11,10 +11,11 @@ from torch import Tensor, nn
 from diffsim.data.trajectory import Trajectory
 from diffsim.errors import ArgumentError
 from diffsim.fields.base import VectorField
+from diffsim.fields.discrete import DiscreteField, DiscreteGradientField, roll_out
 from diffsim.integrate.odeint import odeint
 from diffsim.integrate.solver import Solver
 
-__all__ = ["DerivativeTerms", "LossTerms", "RunTerms", "WindowTerms", "depends_on_time"]
+__all__ = ["DerivativeTerms", "LossTerms", "PairTerms", "RunTerms", "WindowTerms", "depends_on_time"]
 
 _Group = TypeVar("_Group")
 
@@ -108,6 +109,8 @@ class WindowTerms(LossTerms):
         stride: Samples from the start of one window to the start of the next.
         free: Whether the first states are fitted too, starting from the samples; they then count in the error.
         noise: Standard deviation of the samples, shape [] or [d]: errors are measured in units of it.
+        discrete: Whether the windows are rolled out by the steps of a `DiscreteField`, not by the solver.
+        learn_noise: Whether the noise is fitted too, from the given on: the mean of error^2 / noise^2 + 2 log noise.
     """
 
     def __init__(
@@ -120,9 +123,13 @@ class WindowTerms(LossTerms):
         *,
         free: bool,
         noise: Tensor,
+        discrete: bool = False,
+        learn_noise: bool = False,
     ) -> None:
         like = _like(field, data)
-        self._solver, self._free, self._noise = solver, free, noise.to(like)
+        self._solver, self._free, self._discrete = solver, free, discrete
+        self._learn_noise = learn_noise
+        self._log_noise = nn.Parameter(noise.to(like).log(), requires_grad=learn_noise)
         self._groups: list[_Windows] = []
         for t, rows in _stretches(data.t, length, stride, timeless=not depends_on_time(field, data)):
             within = torch.arange(len(t), device=rows.device)[:, None]
@@ -132,6 +139,8 @@ class WindowTerms(LossTerms):
         self._sizes = [g.y.shape[1] * g.y.shape[2] for g in self._groups]
         self.n = sum(self._sizes)
         self.parameters = tuple(g.start for g in self._groups if isinstance(g.start, nn.Parameter))
+        if learn_noise:
+            self.parameters += (self._log_noise,)
 
     def __call__(self, field: VectorField, index: Tensor | None = None) -> Tensor:
         if index is None:
@@ -141,12 +150,39 @@ class WindowTerms(LossTerms):
                 self._error(field, g.t, g.start.flatten(0, 1)[i], g.y.flatten(1, 2)[:, i])
                 for g, i in _pick(self._groups, self._sizes, index)
             ]
-        return torch.cat(parts).square().mean()
+        loss = torch.cat(parts).square().mean()
+        return loss + 2 * self._log_noise.mean() if self._learn_noise else loss
 
     def _error(self, field: VectorField, t: Tensor, start: Tensor, y: Tensor) -> Tensor:
         # A fixed first state is its sample: no error there.
         first = 0 if self._free else 1
-        return ((odeint(field, start, t, self._solver)[first:] - y[first:]) / self._noise).flatten()
+        run = roll_out(field, start, t) if self._is_discrete(field) else odeint(field, start, t, self._solver)
+        return ((run[first:] - y[first:]) * (-self._log_noise).exp()).flatten()
+
+    def _is_discrete(self, field: VectorField) -> TypeGuard[DiscreteField]:
+        return self._discrete
+
+
+class PairTerms(LossTerms):
+    """The squared error of the discrete gradient between neighbouring samples; its terms are the pairs of samples.
+
+    Args:
+        field: The field to be fitted; tells dtype and device.
+        data: Runs.
+    """
+
+    def __init__(self, field: VectorField, data: Trajectory) -> None:
+        like = _like(field, data)
+        y = data.y.detach().to(like)
+        step = data.t.diff().to(like)[:, None].expand(-1, data.n)
+        self._before, self._after = y[:-1].flatten(0, 1), y[1:].flatten(0, 1)
+        self._rate = (self._after - self._before) / step.flatten()[:, None]
+        self.n = len(self._rate)
+
+    def __call__(self, field: VectorField, index: Tensor | None = None) -> Tensor:
+        assert isinstance(field, DiscreteGradientField)
+        x, y, rate = (a if index is None else a[index] for a in (self._before, self._after, self._rate))
+        return (field.rate(x, y) - rate).square().mean()
 
 
 def depends_on_time(field: VectorField, data: Trajectory) -> bool:
