@@ -7,8 +7,10 @@ from diffsim.errors import ArgumentError, ArgumentTypeError, ContractError, Inte
 from diffsim.fields.base import ConditionedField, FunctionField, VectorField
 from diffsim.fields.charts import AngleFeatures, EmbeddedField
 from diffsim.fields.constraints import Rods
+from diffsim.fields.control import EnergyShaping
 from diffsim.fields.discrete import DiscreteField, DiscreteGradientField, VariationalField, discrete_gradient, roll_out
 from diffsim.fields.gaussian_process import GaussianProcessHamiltonian
+from diffsim.fields.graphs import Graph, GraphDelta, GraphEnergy, GraphField, GraphNetwork, RingLagrangian
 from diffsim.fields.hamiltonian import Hamiltonian, HamiltonianField, Separable, SeparableHamiltonian
 from diffsim.fields.inputs import Input, PiecewiseConstant
 from diffsim.fields.lagrangian import LagrangianField
@@ -52,6 +54,7 @@ __all__ = [
     "DoubleWell",
     "Duffing",
     "EmbeddedField",
+    "EnergyShaping",
     "Experiment",
     "FitReport",
     "ForcedDuffing",
@@ -59,6 +62,11 @@ __all__ = [
     "FunctionField",
     "GaussianProcessHamiltonian",
     "GradientHamiltonian",
+    "Graph",
+    "GraphDelta",
+    "GraphEnergy",
+    "GraphField",
+    "GraphNetwork",
     "Hamiltonian",
     "HamiltonianField",
     "HenonHeiles",
@@ -77,6 +85,7 @@ __all__ = [
     "PiecewiseConstant",
     "PortHamiltonian",
     "PositiveMatrix",
+    "RingLagrangian",
     "Rods",
     "RolloutLoss",
     "RunFit",

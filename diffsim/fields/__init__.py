@@ -3,8 +3,10 @@
 from diffsim.fields.base import ConditionedField, FunctionField, VectorField
 from diffsim.fields.charts import AngleFeatures, EmbeddedField, to_momenta
 from diffsim.fields.constraints import Rods
+from diffsim.fields.control import EnergyShaping
 from diffsim.fields.discrete import DiscreteField, DiscreteGradientField, VariationalField, discrete_gradient, roll_out
 from diffsim.fields.gaussian_process import FourierHamiltonian, GaussianProcessHamiltonian
+from diffsim.fields.graphs import Graph, GraphDelta, GraphEnergy, GraphField, GraphNetwork, RingLagrangian
 from diffsim.fields.hamiltonian import Hamiltonian, HamiltonianField, Separable, SeparableHamiltonian
 from diffsim.fields.inputs import Input, PiecewiseConstant
 from diffsim.fields.lagrangian import LagrangianField
@@ -21,10 +23,16 @@ __all__ = [
     "DiscreteGradientField",
     "DissipativeHamiltonian",
     "EmbeddedField",
+    "EnergyShaping",
     "FourierHamiltonian",
     "FunctionField",
     "GaussianProcessHamiltonian",
     "GradientHamiltonian",
+    "Graph",
+    "GraphDelta",
+    "GraphEnergy",
+    "GraphField",
+    "GraphNetwork",
     "Hamiltonian",
     "HamiltonianField",
     "Input",
@@ -36,6 +44,7 @@ __all__ = [
     "PiecewiseConstant",
     "PortHamiltonian",
     "PositiveMatrix",
+    "RingLagrangian",
     "Rods",
     "Separable",
     "SeparableHamiltonian",
