@@ -29,6 +29,7 @@ from diffsim.systems.lorenz import Lorenz63
 from diffsim.systems.lotka_volterra import LotkaVolterra
 from diffsim.systems.n_body import NBody
 from diffsim.systems.oscillators import DoubleWell, Duffing, ForcedDuffing, MassSpring, Pendulum, VanDerPol
+from diffsim.training.canonical import check_canonical
 from diffsim.training.experiments import Experiment, fit_experiments
 from diffsim.training.fit import fit
 from diffsim.training.fit_energy import fit_energy
@@ -98,6 +99,7 @@ __all__ = [
     "VanDerPol",
     "VariationalField",
     "VectorField",
+    "check_canonical",
     "check_vector_field",
     "coordinate_error",
     "discrete_gradient",

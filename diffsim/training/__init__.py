@@ -1,5 +1,6 @@
 """Training: losses on runs, the fit, and its report."""
 
+from diffsim.training.canonical import CanonicalFit, canonical_fit, check_canonical
 from diffsim.training.experiments import Experiment, fit_experiments
 from diffsim.training.fit import fit
 from diffsim.training.fit_energy import fit_energy
@@ -11,6 +12,7 @@ from diffsim.training.settings import Training
 from diffsim.training.terms import LossTerms
 
 __all__ = [
+    "CanonicalFit",
     "DerivativeLoss",
     "DiscreteGradientLoss",
     "Experiment",
@@ -22,6 +24,8 @@ __all__ = [
     "RolloutLoss",
     "RunFit",
     "Training",
+    "canonical_fit",
+    "check_canonical",
     "fit",
     "fit_energy",
     "fit_experiments",
