@@ -1,8 +1,10 @@
 """The uniform grid of a fixed-step solve, and the cubic that gives the states between its nodes."""
 
+import functools
 import math
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -25,14 +27,16 @@ class Grid:
         left: Position in `nodes` of the node at or before each time, shape [T].
         right: The same of the node at or after it, shape [T].
         fraction: Where between them, 0 to 1, shape [T].
+        exact: Whether the times are the nodes.
     """
 
     start: float
     h: float
-    nodes: list[int]
+    nodes: tuple[int, ...]
     left: Tensor
     right: Tensor
     fraction: Tensor
+    exact: bool
 
     @classmethod
     def over(cls, times: Tensor, step: float, max_steps: int, resolution: float) -> "Grid":
@@ -47,25 +51,11 @@ class Grid:
         Raises:
             IntegrationError: More than `max_steps` steps.
         """
-        start, end = float(times[0]), float(times[-1])
-        exact = abs(end - start) / step
-        if exact > max_steps + 1:
-            raise IntegrationError(
-                f"step={step} needs {exact:.3g} steps from t = {start:.6g} to {end:.6g}, more than "
-                f"max_steps={max_steps}. Pass a larger `step` or `max_steps`."
-            )
-        n = max(1, math.ceil(exact * (1 - 1e-6)))
-        h = (end - start) / n
-        # A time that is a node but for its own rounding counts as one, which saves the interpolation.
-        rounding = min(2 * resolution * max(abs(start), abs(end)) / abs(h), 1e-3)
-        position = (times - start) / h
-        nearest = position.round()
-        on_node = (position - nearest).abs() <= rounding
-        position = torch.where(on_node, nearest, position)
-        low, high = position.floor(), position.ceil()
-        nodes, places = torch.unique(torch.cat([low, high]).long(), return_inverse=True)
-        left, right = places.chunk(2)
-        return cls(start, h, nodes.tolist(), left, right, position - low)
+        grid = _grid(tuple(times.tolist()), step, max_steps, resolution)
+        if times.device.type == "cpu":
+            return grid
+        places = (x.to(times.device) for x in (grid.left, grid.right, grid.fraction))
+        return cls(grid.start, grid.h, grid.nodes, *places, exact=grid.exact)
 
     def time(self, node: float) -> float:
         """The time at a (fractional) step number."""
@@ -79,6 +69,8 @@ class Grid:
             states: States at the nodes.
             rate: The step, or the step of each trajectory, shape [..., 1].
         """
+        if self.exact:
+            return states
         between = self.fraction > 0
         if not between.any():
             return states[self.left]
@@ -93,3 +85,26 @@ class Grid:
         y, z, f, g = states[self.left], states[self.right], slope[self.left], slope[self.right]
         w = 1 - x
         return (1 + 2 * x) * w * w * y + x * w * w * f + x * x * (3 - 2 * x) * z - x * x * w * g
+
+
+@functools.lru_cache(maxsize=64)
+def _grid(times: tuple[float, ...], step: float, max_steps: int, resolution: float) -> Grid:
+    start, end = times[0], times[-1]
+    exact = abs(end - start) / step
+    if exact > max_steps + 1:
+        raise IntegrationError(
+            f"step={step} needs {exact:.3g} steps from t = {start:.6g} to {end:.6g}, more than "
+            f"max_steps={max_steps}. Pass a larger `step` or `max_steps`."
+        )
+    n = max(1, math.ceil(exact * (1 - 1e-6)))
+    h = (end - start) / n
+    # A time that is a node but for its own rounding counts as one, which saves the interpolation.
+    rounding = min(2 * resolution * max(abs(start), abs(end)) / abs(h), 1e-3)
+    position = (np.array(times) - start) / h
+    nearest = position.round()
+    position = np.where(np.abs(position - nearest) <= rounding, nearest, position)
+    low = np.floor(position)
+    nodes, places = np.unique(np.concatenate([low, np.ceil(position)]).astype(np.int64), return_inverse=True)
+    left, right = (torch.from_numpy(x.copy()) for x in np.split(places.ravel(), 2))
+    fraction = torch.from_numpy(position - low)
+    return Grid(start, h, tuple(nodes.tolist()), left, right, fraction, len(nodes) == len(times) and not fraction.any())

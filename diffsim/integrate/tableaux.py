@@ -92,6 +92,15 @@ def _dormand_prince() -> AdaptiveTableau:
     return _first_same_as_last(5, a, list(b - embedded), dense)
 
 
+def _bogacki_shampine() -> AdaptiveTableau:
+    a = _lower([1 / 2], [0.0, 3 / 4], [2 / 9, 1 / 3, 4 / 9])
+    b = a[-1]
+    first, last = np.eye(4)[0], np.eye(4)[3]
+    # The cubic through both ends with their slopes.
+    dense = np.stack([first, 3 * b - 2 * first - last, first + last - 2 * b, np.zeros(4)], axis=1)
+    return _first_same_as_last(3, a, list(b - np.array([7 / 24, 1 / 4, 1 / 3, 1 / 8])), dense)
+
+
 def _tsitouras() -> AdaptiveTableau:
     a = _lower(
         [0.161],
@@ -135,5 +144,10 @@ FIXED_TABLEAUX: dict[str, Tableau] = {
 }
 """Fixed-step methods by their names; source: Hairer, Norsett and Wanner, 1993, sections II.1 and II.2."""
 
-ADAPTIVE_TABLEAUX: dict[str, AdaptiveTableau] = {"dopri5": _dormand_prince(), "tsit5": _tsitouras()}
-"""Adaptive methods; source: Dormand and Prince, 1980, with Shampine's dense output of 1986; Tsitouras, 2011."""
+ADAPTIVE_TABLEAUX: dict[str, AdaptiveTableau] = {
+    "dopri5": _dormand_prince(),
+    "tsit5": _tsitouras(),
+    "bosh3": _bogacki_shampine(),
+}
+"""Adaptive methods; source: Dormand and Prince, 1980, with Shampine's dense output of 1986; Tsitouras, 2011; Bogacki
+and Shampine, 1989."""

@@ -29,7 +29,7 @@ class Call:
 
     def __init__(self, program: Program, dtype: torch.dtype, wanted: Sequence[Tensor] = ()) -> None:
         self._library = library(dtype)
-        self.gradients = {id(x): torch.zeros_like(x, memory_format=torch.contiguous_format) for x in wanted}
+        self.gradients = {id(x): torch.zeros(x.shape, dtype=x.dtype) for x in wanted}
         self._memory = Memory()
         self._spec = program.describe(self.gradients, self._memory)
 

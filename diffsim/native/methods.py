@@ -8,6 +8,7 @@ from typing import Protocol
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from diffsim.integrate.symplectic import COMPOSITION
@@ -111,10 +112,14 @@ class _Steps(ctypes.Structure):
 
 
 def _tableau(tableau: Tableau, memory: Memory) -> _Tableau:
-    return _Tableau(len(tableau.b), *(memory.doubles(x) for x in (tableau.a, tableau.b, tableau.c)))
+    return _Tableau(len(tableau.b), *(memory.doubles(_numbers(x)) for x in (tableau.a, tableau.b, tableau.c)))
 
 
-def _grid(start: float, step: float, nodes: Sequence[int], memory: Memory) -> _Grid:
+def _numbers(values: NDArray[np.float64]) -> tuple[float, ...]:
+    return tuple(values.ravel().tolist())
+
+
+def _grid(start: float, step: float, nodes: tuple[int, ...], memory: Memory) -> _Grid:
     return _Grid(start, step, len(nodes), memory.integers(nodes))
 
 
@@ -132,11 +137,11 @@ class RungeKutta:
     method: str
     start: float
     step: float
-    nodes: Sequence[int]
+    nodes: tuple[int, ...]
 
     def solve(self, program: Program, y0: Tensor, *, keep: bool) -> Solved:
         memory = Memory()
-        nodes = range(self.nodes[-1] + 1) if keep else self.nodes
+        nodes = tuple(range(self.nodes[-1] + 1)) if keep else self.nodes
         states = y0.new_empty(len(nodes), *y0.shape)
         states[0] = y0
         tableau = _tableau(FIXED_TABLEAUX[self.method], memory)
@@ -174,7 +179,7 @@ class Splitting:
     method: str
     start: float
     step: float
-    nodes: Sequence[int]
+    nodes: tuple[int, ...]
 
     def solve(self, program: Program, y0: Tensor, *, keep: bool) -> Solved:
         memory = Memory()
@@ -210,8 +215,8 @@ class Splitting:
 
     def _moves(self, memory: Memory) -> _Moves:
         weights = COMPOSITION[self.method]
-        kicks = np.array([(a + b) / 2 for a, b in pairwise((*weights, weights[0]))])
-        return _Moves(len(weights), memory.doubles(np.array(weights)), memory.doubles(kicks), weights[0] / 2)
+        kicks = tuple((a + b) / 2 for a, b in pairwise((*weights, weights[0])))
+        return _Moves(len(weights), memory.doubles(weights), memory.doubles(kicks), weights[0] / 2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -285,11 +290,11 @@ class Adaptive:
 
     def _method(self, memory: Memory) -> _Embedded:
         tableau = self.tableau
-        error, dense = memory.doubles(tableau.error), memory.doubles(tableau.dense)
+        error, dense = memory.doubles(_numbers(tableau.error)), memory.doubles(_numbers(tableau.dense))
         return _Embedded(_tableau(tableau, memory), tableau.order, error, dense, self.rtol, self.atol, self.max_steps)
 
     def _outputs(self, memory: Memory) -> _Outputs:
         start = float(self.times[0])
         sign = 1.0 if self.times[-1] > start else -1.0
-        distances = ((self.times - start) * sign).numpy()
+        distances = _numbers(((self.times - start) * sign).numpy())
         return _Outputs(start, sign, len(distances), memory.doubles(distances))

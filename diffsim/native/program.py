@@ -5,7 +5,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import cast
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -29,7 +28,8 @@ class Network:
     """A multi-layer perceptron, and which part it has in a field.
 
     Attributes:
-        layers: Linear layers.
+        weights: Of the linear layers, each of shape [n_out, n_in].
+        biases: Of the same, each of shape [n_out] or None.
         activation: Number of the activation between them.
         energy: Whether the field holds the gradient of its summed output, not its values.
         time: Whether the time is its first input.
@@ -38,13 +38,19 @@ class Network:
         sign: With which sign.
     """
 
-    layers: Sequence[nn.Linear]
+    weights: Sequence[Tensor]
+    biases: Sequence[Tensor | None]
     activation: int
     energy: bool
     time: bool
     first: int
-    to: Sequence[int]
-    sign: Sequence[float]
+    to: tuple[int, ...]
+    sign: tuple[float, ...]
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Number of inputs, and of each layer's outputs."""
+        return (self.weights[0].shape[1], *(w.shape[0] for w in self.weights))
 
 
 class _Part(ctypes.Structure):
@@ -83,8 +89,8 @@ class Program:
     def constants(self) -> Iterator[Tensor]:
         """All weights and biases."""
         for network in self.networks:
-            for layer in network.layers:
-                yield from layer.parameters()
+            yield from network.weights
+            yield from (b for b in network.biases if b is not None)
 
     def describe(self, gradients: dict[int, Tensor], memory: Memory) -> ctypes.Structure:
         """The description, whose addresses hold as long as the memory.
@@ -95,23 +101,21 @@ class Program:
         """
         parts = (_Part * len(self.networks))()
         for part, network in zip(parts, self.networks, strict=True):
-            layers = network.layers
-            weights, biases = [layer.weight for layer in layers], [_bias(layer) for layer in layers]
-            widths = [layers[0].in_features, *(layer.out_features for layer in layers)]
+            weights, biases = network.weights, network.biases
             part.energy, part.time, part.activation = network.energy, network.time, network.activation
-            part.n_layers, part.first = len(layers), network.first
-            part.widths = memory.integers(widths)
-            part.weights = memory.tensors([w.detach().contiguous() for w in weights])
-            part.biases = memory.tensors([b if b is None else b.detach().contiguous() for b in biases])
+            part.n_layers, part.first = len(weights), network.first
+            part.widths = memory.integers(network.widths)
+            part.weights = memory.tensors([_contiguous(w) for w in weights])
+            part.biases = memory.tensors([b if b is None else _contiguous(b) for b in biases])
             part.weight_gradients = memory.tensors([gradients.get(id(w)) for w in weights])
             part.bias_gradients = memory.tensors([gradients.get(id(b)) for b in biases])
             part.to = memory.integers(network.to)
-            part.sign = memory.doubles(np.array(network.sign))
+            part.sign = memory.doubles(network.sign)
         return _Field(self.dimension, len(parts), memory.structures(parts))
 
 
-def _bias(layer: nn.Linear) -> Tensor | None:
-    return cast("Tensor | None", layer.bias)
+def _contiguous(x: Tensor) -> Tensor:
+    return x if x.is_contiguous() else x.detach().contiguous()
 
 
 def program(field: VectorField, y: Tensor) -> Program:
@@ -127,13 +131,12 @@ def program(field: VectorField, y: Tensor) -> Program:
         raise UnknownFieldError("a `forward` was replaced on an instance")
     d = y.shape[-1]
     networks = _networks(field, d)
-    for network in networks:
-        for layer in network.layers:
-            for weight in layer.parameters():
-                _check_plain("weights", weight)
-            if any(x.dtype != y.dtype or x.device != y.device for x in layer.parameters()):
-                raise UnknownFieldError("weights and states differ in dtype or device")
-    return Program(d, networks)
+    described = Program(d, networks)
+    for constant in described.constants():
+        _check_plain("weights", constant)
+        if constant.dtype != y.dtype:
+            raise UnknownFieldError("weights and states differ in dtype")
+    return described
 
 
 def _check_plain(name: str, x: Tensor) -> None:
@@ -184,15 +187,16 @@ def _network(net: object, energy: bool, time: bool, first: int, to: Sequence[int
         raise UnknownFieldError("its Softplus has a beta or a threshold of its own")
     if any(_hooked(module) for module in net.modules()):
         raise UnknownFieldError("its network has hooks")
-    n_in, n_out = layers[0].in_features, layers[-1].out_features
-    if n_in != len(to) + time:
+    widths = [layers[0].in_features, *(layer.out_features for layer in layers)]
+    if widths[0] != len(to) + time:
         raise UnknownFieldError("its network does not take the state")
-    if not energy and n_out != len(to):
+    if not energy and widths[-1] != len(to):
         raise UnknownFieldError("its network does not give a derivative of the state")
-    widths = [n_in, *(layer.out_features for layer in layers)]
     if max(widths) > _WIDEST:
         raise UnknownFieldError(f"its network has a layer of more than {_WIDEST} neurons")
-    return Network(layers, _ACTIVATIONS[activations.pop()], energy, time, first, to, sign)
+    weights = [layer.weight for layer in layers]
+    biases = [cast("Tensor | None", layer.bias) for layer in layers]
+    return Network(weights, biases, _ACTIVATIONS[activations.pop()], energy, time, first, tuple(to), tuple(sign))
 
 
 def _hooked(module: nn.Module) -> bool:

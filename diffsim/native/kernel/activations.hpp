@@ -1,6 +1,5 @@
 // Activations with their first and second derivatives, to a few units in the last place.
 #pragma once
-#include <initializer_list>
 #include <limits>
 
 #include "vectors.hpp"
@@ -10,6 +9,13 @@ enum Activation { kTanh, kSigmoid, kSoftplus, kSilu, kRelu };
 inline Vector constant(Real x) { return x - Vector{}; }
 inline Vector choose(Integers mask, Vector yes, Vector no) { return mask ? yes : no; }
 inline Vector magnitude(Vector x) { return choose(x < 0, -x, x); }
+
+// A polynomial by its coefficients, the constant one first.
+inline Vector polynomial(Vector, double c) { return constant(Real(c)); }
+template <class... Higher>
+inline __attribute__((always_inline)) Vector polynomial(Vector x, double c, Higher... higher) {
+  return polynomial(x, higher...) * x + Real(c);
+}
 
 // exp(x) = scale (1 + rest), for x within the range of the exponent.
 inline void exponential(Vector x, Vector& scale, Vector& rest) {
@@ -25,26 +31,33 @@ inline void exponential(Vector x, Vector& scale, Vector& rest) {
   const Vector r = (x - whole * high) - whole * low;
   const Integers n = (Integers)shifted - (Integers)constant(shift);
   scale = (Vector)((n << mantissa) + (Integers)constant(1));
-  constexpr int terms = single ? 7 : 13;
-  Real factorial = 1;
-  for (int i = 2; i <= terms; ++i) factorial *= i;
-  Vector sum = constant(1 / factorial);
-#pragma GCC unroll 16
-  for (int i = terms; i > 1; --i) {
-    factorial /= i;
-    sum = sum * r + 1 / factorial;
+  if constexpr (single)
+    rest = r * polynomial(r, 1.0, 1.0 / 2, 1.0 / 6, 1.0 / 24, 1.0 / 120, 1.0 / 720, 1.0 / 5040);
+  else
+    rest = r * polynomial(r, 1.0, 1.0 / 2, 1.0 / 6, 1.0 / 24, 1.0 / 120, 1.0 / 720, 1.0 / 5040, 1.0 / 40320,
+                          1.0 / 362880, 1.0 / 3628800, 1.0 / 39916800, 1.0 / 479001600, 1.0 / 6227020800);
+}
+
+// a / b for b far from zero and infinity.
+inline Vector quotient(Vector a, Vector b) {
+#if defined(__AVX512F__)
+  if constexpr (sizeof(Real) == 4) {
+    typedef float Singles __attribute__((vector_size(64)));
+    const Vector r = (Vector)__builtin_ia32_rcp14ps512_mask((Singles)b, Singles{}, (unsigned short)-1);
+    return a * (r * (2 - b * r));  // one step of Newton's method
   }
-  rest = sum * r;
+#endif
+  return a / b;
 }
 
 // A rational function of least relative error on [-8, 8], 2e-8 before rounding; from there on the last value.
 inline Vector tanh_single(Vector x) {
   x = choose(x > 8, constant(8), choose(x < -8, constant(-8), x));
   const Vector u = x * x;
-  Vector above = constant(Real(2.350864263021887e-11)), below = constant(Real(0.00023720331187478878));
-  for (const double c : {-1.4704234537561662e-08, 9.878665078465568e-06, 0.0029858625032486296, 0.1297922394402259, 0.9999999810898954}) above = above * u + Real(c);
-  for (const double c : {0.024027926945247583, 0.4631253998686991, 1.0}) below = below * u + Real(c);
-  return x * above / below;
+  const Vector above = polynomial(u, 0.9999999810898954, 0.1297922394402259, 0.0029858625032486296,
+                                  9.878665078465568e-06, -1.4704234537561662e-08, 2.350864263021887e-11);
+  const Vector below = polynomial(u, 1.0, 0.4631253998686991, 0.024027926945247583, 0.00023720331187478878);
+  return quotient(x * above, below);
 }
 
 inline Vector tanh_of(Vector x) {
@@ -69,15 +82,17 @@ inline Vector decay(Vector x) {
 
 inline Vector sigmoid_of(Vector x) {
   const Vector e = decay(x);
-  return choose(x < 0, e, constant(1)) / (1 + e);
+  return quotient(choose(x < 0, e, constant(1)), 1 + e);
 }
 
 inline Vector softplus_of(Vector x) {
-  const Vector e = decay(x), s = e / (2 + e), square = s * s;
-  constexpr int terms = sizeof(Real) == 4 ? 8 : 17;
-  Vector sum = constant(Real(1) / (2 * terms + 1));  // of the series of 2 artanh(s) = log(1 + e)
-#pragma GCC unroll 18
-  for (int i = terms - 1; i >= 0; --i) sum = sum * square + Real(1) / (2 * i + 1);
+  const Vector e = decay(x), s = quotient(e, 2 + e), square = s * s;
+  Vector sum;  // of the series of artanh(s) / s, where log(1 + e) = 2 artanh(s)
+  if constexpr (sizeof(Real) == 4)
+    sum = polynomial(square, 1.0, 1.0 / 3, 1.0 / 5, 1.0 / 7, 1.0 / 9, 1.0 / 11, 1.0 / 13, 1.0 / 15, 1.0 / 17);
+  else
+    sum = polynomial(square, 1.0, 1.0 / 3, 1.0 / 5, 1.0 / 7, 1.0 / 9, 1.0 / 11, 1.0 / 13, 1.0 / 15, 1.0 / 17, 1.0 / 19,
+                     1.0 / 21, 1.0 / 23, 1.0 / 25, 1.0 / 27, 1.0 / 29, 1.0 / 31, 1.0 / 33, 1.0 / 35);
   return choose(x > 0, x, choose(x == x, Vector{}, x)) + 2 * s * sum;
 }
 

@@ -89,25 +89,63 @@ inline __attribute__((noinline)) void product(int rows, int columns, int inner, 
   }
 }
 
+// Half of the sums of each of two vectors, beside each other: sums of neighbouring blocks of `Half` numbers.
+template <int Half>
+inline Vector halved(Vector a, Vector b) {
+  Integers low, high;
+  for (int i = 0; i < kWidth; ++i) {
+    const int from = i % Half + 2 * Half * (i / Half);  // in a and b, one after the other
+    low[i] = from, high[i] = from + Half;
+  }
+  return __builtin_shuffle(a, b, low) + __builtin_shuffle(a, b, high);
+}
+
+// The sums of kWidth vectors, as one vector.
+template <int Half = kWidth / 2>
+inline Vector sums_of(const Vector* v) {
+  if constexpr (Half == 0) {
+    return v[0];
+  } else {
+    Vector half[Half];
+#pragma GCC unroll 8
+    for (int i = 0; i < Half; ++i) half[i] = halved<Half>(v[2 * i], v[2 * i + 1]);
+    return sums_of<Half / 2>(half);
+  }
+}
+
 inline Real sum_of(Vector v) {
-  for (int half = kWidth / 2; half > 0; half /= 2)
-    for (int i = 0; i < half; ++i) v[i] += v[i + half];
+#pragma GCC unroll 4
+  for (int half = kWidth / 2; half > 0; half /= 2) {
+    Integers other;
+    for (int i = 0; i < kWidth; ++i) other[i] = i ^ half;
+    v += __builtin_shuffle(v, other);
+  }
   return v[0];
 }
 
 // c[m, o] = start[o] + sum_k a[m, k] b[o, k] for few outputs: rows of both are whole vectors, b's end in zeros.
 inline __attribute__((noinline)) void dots(int rows, int outputs, int inner_width, const Real* a, const Real* b,
                                            const Real* start, Real* c, ptrdiff_t c_row) {
-  for (int m = 0; m < rows; ++m)
-    for (int o = 0; o < outputs; ++o) {
+  const int all = rows * outputs;
+  for (int first = 0; first < all; first += kWidth) {
+    const int count = all - first < kWidth ? all - first : kWidth;
+    Vector sums[kWidth] = {};
+    for (int i = 0; i < count; ++i) {
       Vector sum{}, other{};
-      const Real *x = a + size_t(m) * inner_width, *y = b + size_t(o) * inner_width;
+      const int item = first + i;
+      const Real *x = a + ptrdiff_t(item / outputs) * inner_width, *y = b + ptrdiff_t(item % outputs) * inner_width;
       int k = 0;
       for (; k + 2 * kWidth <= inner_width; k += 2 * kWidth) {
         sum += load(x + k) * load(y + k);
         other += load(x + k + kWidth) * load(y + k + kWidth);
       }
       if (k < inner_width) sum += load(x + k) * load(y + k);
-      c[m * c_row + o] = sum_of(sum + other) + (start == nullptr ? 0 : start[o]);
+      sums[i] = sum + other;
     }
+    const Vector totals = count > 4 ? sums_of(sums) : Vector{};
+    for (int i = 0; i < count; ++i) {
+      const int item = first + i, o = item % outputs;
+      c[(item / outputs) * c_row + o] = (count > 4 ? totals[i] : sum_of(sums[i])) + (start == nullptr ? 0 : start[o]);
+    }
+  }
 }
