@@ -1,8 +1,9 @@
 """What a study knows of its storage: rounds and results as read so far, and the history that they make."""
 
 import contextlib
+import gc
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from itertools import takewhile
 from typing import Any
 
@@ -48,7 +49,7 @@ class Ledger:
 
     def read(self) -> None:
         """Fetches what is new in the storage."""
-        with self._lock:
+        with self._lock, _uncollected():
             self._take(*self._storage.read(self._name, len(self.rounds), len(self.results)))
 
     def untold(self) -> list[int]:
@@ -116,6 +117,18 @@ class Ledger:
             trials = self._trials[closed[0].first : closed[-1].trials.stop]
             self._columns = merged([*self._columns, Columns.of(trials, closed[0].theta.shape[1])])
             self._n_closed += len(closed)
+
+
+@contextlib.contextmanager
+def _uncollected() -> Generator[None]:
+    """A block without garbage collection, which would look through all that a long study reads, again and again."""
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collects:
+            gc.enable()
 
 
 def _told(trial: Trial, result: Result) -> Trial:

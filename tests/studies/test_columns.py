@@ -1,5 +1,6 @@
 """Columns of trials: joined from blocks they are what one stack gives, and a long study stays fast."""
 
+import gc
 import itertools
 import math
 import time
@@ -137,3 +138,14 @@ def test_three_thousand_trials_are_cheap(batch, limit):
     seconds = [after - before for before, after in itertools.pairwise(clocks)]
     assert sum(seconds) / 3000 < limit
     assert seconds[2] < 2 * seconds[0] + 0.1
+
+
+def test_reading_leaves_the_garbage_collector_as_it_was():
+    study = Study(BOX, Random())
+    study.tell(study.ask(3), torch.zeros(3, 1))
+    for collects in (True, False):
+        (gc.enable if collects else gc.disable)()
+        try:
+            assert len(study.history) == 3 and gc.isenabled() == collects
+        finally:
+            gc.enable()
