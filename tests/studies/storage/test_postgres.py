@@ -90,7 +90,7 @@ def test_a_connection_cut_at_the_commit_tells_once(storage, postgres, monkeypatc
     assert cuts and trials(storage) == [0] and len(storage.read("a")[0]) == 2
 
 
-@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("seed", [0, 1, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(2, 20))])
 def test_connections_cut_at_random_lose_and_double_nothing(postgres, seed):
     study = Study(BOX, Sobol(), postgres)
     draw, calls, n_cuts = random.Random(seed), threading.Semaphore(0), [0]
