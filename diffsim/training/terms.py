@@ -14,6 +14,7 @@ from diffsim.fields.base import VectorField
 from diffsim.fields.discrete import DiscreteField, DiscreteGradientField, roll_out
 from diffsim.integrate.odeint import odeint
 from diffsim.integrate.solver import Solver
+from diffsim.native.derivative import squared_error
 
 __all__ = ["DerivativeTerms", "LossTerms", "PairTerms", "RunTerms", "WindowTerms", "depends_on_time"]
 
@@ -80,13 +81,14 @@ class DerivativeTerms(LossTerms):
     def __call__(self, field: VectorField, index: Tensor | None = None) -> Tensor:
         if index is None:
             # The runs keep their dimension: constants of shape [n, k] broadcast with them.
-            parts = [(field(g.t, g.y) - g.dy).flatten() for g in self._groups]
+            picked = [(g.t, g.y, g.dy) for g in self._groups]
         else:
-            parts = [
-                (field(g.t, g.y.flatten(0, 1)[i]) - g.dy.flatten(0, 1)[i]).flatten()
+            picked = [
+                (g.t, g.y.flatten(0, 1)[i], g.dy.flatten(0, 1)[i])
                 for g, i in _pick(self._groups, [g.y.shape[0] * self._n_runs for g in self._groups], index)
             ]
-        return torch.cat(parts).square().mean()
+        errors = torch.stack([squared_error(field, t, y, dy) for t, y, dy in picked])
+        return errors.sum() / sum(dy.numel() for _, _, dy in picked)
 
 
 @dataclass(frozen=True, slots=True)
