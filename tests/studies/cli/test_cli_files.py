@@ -14,6 +14,7 @@ import torch
 from typer.testing import CliRunner
 
 from studies.cli import app
+from studies.files.study_file import StudyFile
 from studies.progress import default_progress
 from studies.spaces.box import Box
 from studies.spaces.parameters import Choice, Integer
@@ -143,6 +144,36 @@ def test_studies_are_compared(folder):
     only = invoke("compare", "one.db", "--name", "low", "--objective", "-y")
     assert "high" not in only and " -0." in only
     assert "no study to compare" in invoke("compare", "one.db", "--name", "none", code=1)
+
+
+FORMS = """\
+name: forms
+space: {a: {real: [0, 1]}, b: {real: [0, 1]}}
+simulator:
+  command: [sh, -c, "echo $0 $1", "{a}", "{b}"]
+  outputs: {first: {numbers: 0}, second: {numbers: 1}}
+budget: {trials: 9}
+"""
+
+
+def test_a_strategy_under_constraints_is_read_from_a_file(folder):
+    strategy = """\
+strategy: {name: ConstrainedImprovement, settings: {constraints: [{formula: 0.5 - first - second}], initial: 7}}
+objective: first + 2 * second
+"""
+    Path("forms.yaml").write_text(FORMS + strategy)
+    assert "9 of 9 trials" in CliRunner().invoke(app, ["run", "forms.yaml"]).stderr
+    best = StudyFile.read("forms.yaml").study().recommend()
+    assert best.sum() > 0.4 and best[1] < 0.2, "the least cost lies at (.5, 0)"
+
+
+def test_a_strategy_of_several_objectives_is_read_from_a_file(folder):
+    objectives = "[{formula: first}, {formula: (first - 1) ** 2 + second}]"
+    settings = f"{{objectives: {objectives}, reference: [1, 1], initial: 8}}"
+    Path("forms.yaml").write_text(f"{FORMS}strategy: {{name: HypervolumeImprovement, settings: {settings}}}\n")
+    CliRunner().invoke(app, ["run", "forms.yaml"])
+    study = StudyFile.read("forms.yaml").study()
+    assert len(study.history) == 9 and len(study.strategy.front(study.history)) >= 2
 
 
 def test_vectors_have_a_best_only_by_an_objective(folder):
