@@ -7,6 +7,7 @@ from diffsim.fields.control import EnergyShaping
 from diffsim.fields.discrete import DiscreteField, DiscreteGradientField, VariationalField, discrete_gradient, roll_out
 from diffsim.fields.gaussian_process import FourierHamiltonian, GaussianProcessHamiltonian
 from diffsim.fields.graphs import Graph, GraphDelta, GraphEnergy, GraphField, GraphNetwork, RingLagrangian
+from diffsim.fields.grid_energy import GridEnergy
 from diffsim.fields.hamiltonian import Hamiltonian, HamiltonianField, Separable, SeparableHamiltonian
 from diffsim.fields.inputs import Input, PiecewiseConstant
 from diffsim.fields.lagrangian import LagrangianField
@@ -33,6 +34,7 @@ __all__ = [
     "GraphEnergy",
     "GraphField",
     "GraphNetwork",
+    "GridEnergy",
     "Hamiltonian",
     "HamiltonianField",
     "Input",
