@@ -1,17 +1,15 @@
 """The solution of an initial value problem, as states or as a `Trajectory`."""
 
-from typing import cast
-
 import torch
 from torch import Tensor
-from torch.autograd.function import Function, FunctionCtx
 
 from diffsim.data.trajectory import Trajectory
 from diffsim.errors import ArgumentError, IntegrationError
 from diffsim.fields.base import VectorField
 from diffsim.integrate.checks import check_arguments, check_field
-from diffsim.integrate.constants import check_first_derivative, constants
+from diffsim.integrate.constants import constants
 from diffsim.integrate.fast_path import FastPath
+from diffsim.integrate.follow import follow
 from diffsim.integrate.solve import InitialValueProblem
 from diffsim.integrate.solver import SEPARABLE_METHODS, Solver
 from diffsim.integrate.symplectic import check_separable
@@ -67,12 +65,12 @@ def odeint(field: VectorField, y0: Tensor, t: Tensor, solver: Solver = Solver())
             return problem.solve(y0, times)
     if slope is None or not t.requires_grad:
         return problem.solve(y0, times)
-    started = _follow(y0, t[:1], -slope[None])
+    started = follow(y0, t[:1], -slope[None])
     states = problem.solve(started, times)
     with torch.no_grad():
         slopes = torch.stack([field(s, y) for s, y in zip(t[1:].detach().to(y0.dtype), states[1:], strict=True)])
         slopes = slopes.nan_to_num(nan=0.0)  # of a diverged trajectory, which carries no gradient
-    return torch.cat([y0[None], _follow(states[1:], t[1:], slopes)])
+    return torch.cat([y0[None], follow(states[1:], t[1:], slopes)])
 
 
 def simulate(field: VectorField, y0: Tensor, t: Tensor, solver: Solver = Solver()) -> Trajectory:
@@ -109,27 +107,3 @@ def simulate(field: VectorField, y0: Tensor, t: Tensor, solver: Solver = Solver(
             "states only. Call odeint, whose states are NaN from there on, or drop these initial states."
         )
     return Trajectory(t=t, y=y)
-
-
-class _Context(FunctionCtx):
-    saved_tensors: tuple[Tensor, ...]
-
-
-class _FollowTimes(Function):
-    """States as functions of their times: the identity, whose derivative in time is given."""
-
-    @staticmethod
-    def forward(ctx: _Context, y: Tensor, t: Tensor, slope: Tensor) -> Tensor:
-        ctx.save_for_backward(t, slope)
-        return y.clone()
-
-    @staticmethod
-    def backward(ctx: _Context, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        check_first_derivative("Times have first derivatives only: pass t.detach().")
-        t, slope = ctx.saved_tensors
-        (gradient,) = gradients
-        return gradient, (gradient * slope).reshape(len(t), -1).sum(-1).to(t), None
-
-
-def _follow(y: Tensor, t: Tensor, slope: Tensor) -> Tensor:
-    return cast(Tensor, _FollowTimes.apply(y, t, slope))

@@ -7,11 +7,14 @@ import torch
 from torch import Tensor
 
 from diffsim.fields.base import VectorField
+from diffsim.integrate.adaptive_problem import AdaptiveProblem
 from diffsim.integrate.failure import DivergenceError
 from diffsim.integrate.grid import Grid
 from diffsim.integrate.implicit_midpoint import ImplicitMidpoint
 from diffsim.integrate.march import march
 from diffsim.integrate.reference import Reference
+from diffsim.integrate.reversible import retrace
+from diffsim.integrate.runge_kutta import RungeKutta
 from diffsim.integrate.solver import REFERENCE_METHODS, Solver
 from diffsim.integrate.symplectic import Splitting, check_separable
 
@@ -40,6 +43,9 @@ class InitialValueProblem:
         Raises:
             IntegrationError: The solve fails, and the solver does not ask for NaN instead.
         """
+        if self.solver.records_steps:
+            ends = float(times[0]), float(times[-1])
+            return AdaptiveProblem(self.field, self.solver, self.constants, y0, *ends).solve(times)
         try:
             states = self._states(y0, times)
             self._check_finite(states, times)
@@ -68,16 +74,22 @@ class InitialValueProblem:
             return reference.solve(y0, (times - times[0]) / span, self.constants)
         grid = Grid.over(times, solver.step, solver.max_steps, self.resolution)
         h = rate(grid.h)
-        if solver.method in REFERENCE_METHODS:
+        checkpoint = solver.gradient == "checkpoint"
+        if solver.method in REFERENCE_METHODS and not checkpoint:
             nodes = torch.tensor(grid.nodes, dtype=torch.float64, device=y0.device)
             states = Reference(self.field, solver, grid.start, grid.h, h).solve(y0, nodes, self.constants)
         else:
-            if solver.method == "implicit_midpoint":
+            if solver.method in REFERENCE_METHODS:
+                stepper = RungeKutta(self.field, solver.method, grid, h)
+            elif solver.method == "implicit_midpoint":
                 stepper = ImplicitMidpoint(self.field, grid, h)
             else:
                 stepper = Splitting(check_separable(self.field, solver.method), solver.method, h)
-            replay = solver.gradient == "adjoint" and torch.is_grad_enabled()
-            states = march(stepper, y0, grid.nodes, self.constants, replay=replay)
+            gradient = solver.gradient if torch.is_grad_enabled() else "backprop"
+            if gradient == "reversible" and isinstance(stepper, Splitting):
+                states = retrace(stepper, y0, grid.nodes, self.constants)
+            else:
+                states = march(stepper, y0, grid.nodes, self.constants, replay=gradient != "backprop")
         return grid.interpolate(self.field, states, h)
 
     def _survivors(self, y0: Tensor, times: Tensor, moving: Tensor) -> tuple[Tensor, Tensor]:

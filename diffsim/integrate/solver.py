@@ -18,18 +18,21 @@ __all__ = [
     "Solver",
 ]
 
-_Adaptive = Literal["dopri8", "dopri5", "bosh3", "fehlberg2", "adaptive_heun"]
+_Reference = Literal["dopri8", "dopri5", "bosh3", "fehlberg2", "adaptive_heun"]
 _Fixed = Literal["euler", "midpoint", "heun2", "heun3", "rk4", "explicit_adams", "implicit_adams"]
 _Separable = Literal["leapfrog", "yoshida4"]
 
-Method = Literal[_Adaptive, _Fixed, _Separable, "implicit_midpoint"]
-Gradient = Literal["adjoint", "backprop"]
+Method = Literal[_Reference, "tsit5", _Fixed, _Separable, "implicit_midpoint"]
+Gradient = Literal["adjoint", "backprop", "checkpoint", "reversible", "interpolated"]
 OnDivergence = Literal["raise", "nan"]
 Backend = Literal["auto", "native", "plain"]
 
-ADAPTIVE_METHODS: tuple[str, ...] = get_args(_Adaptive)
-REFERENCE_METHODS: tuple[str, ...] = get_args(_Adaptive) + get_args(_Fixed)
+ADAPTIVE_METHODS: tuple[str, ...] = (*get_args(_Reference), "tsit5")
+REFERENCE_METHODS: tuple[str, ...] = get_args(_Reference) + get_args(_Fixed)
 SEPARABLE_METHODS: tuple[str, ...] = get_args(_Separable)
+
+_ADAMS = ("explicit_adams", "implicit_adams")
+_OWN_ADAPTIVE = ("dopri5", "tsit5", "bosh3")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,17 +47,22 @@ class Solver:
     Attributes:
         method: torchdiffeq's methods under their own names, adaptive (`dopri8`, `dopri5`, `bosh3`, `fehlberg2`,
             `adaptive_heun`) and fixed-step (`euler`, `midpoint`, `heun2`, `heun3`, `rk4`, `explicit_adams`,
-            `implicit_adams`); and the symplectic, time-reversible fixed-step methods `leapfrog` and `yoshida4`
-            (separable Hamiltonians) and `implicit_midpoint` (any field). torchdiffeq's `scipy_solver` is left out:
-            it drops gradients without a word.
+            `implicit_adams`); the adaptive `tsit5`; and the symplectic, time-reversible fixed-step methods `leapfrog`
+            and `yoshida4` (separable Hamiltonians) and `implicit_midpoint` (any field). torchdiffeq's `scipy_solver`
+            is left out: it drops gradients without a word.
         rtol: Relative tolerance of the adaptive methods and of `implicit_adams`.
         atol: Absolute tolerance of the same, in the state's units.
         step: The largest time step of a fixed-step method, which has no default. Adaptive methods take none.
-        gradient: "adjoint" stores no graph of the solve. For torchdiffeq's methods it solves the adjoint equation
-            backwards, so gradients carry the error of the tolerances or the step; for ours it repeats the steps
-            piece by piece, so gradients are those of the computed solution, as with "backprop", which stores the
-            graph of all steps. Derivatives of gradients need "backprop".
-        max_steps: Number of steps, failed ones included, after which a solve is given up.
+        gradient: "backprop" stores the graph of all steps: gradients are those of the computed solution. So they are
+            with "checkpoint", which takes the steps again backward: from about sqrt(n) stored states with a fixed
+            step, from the states at the steps with an adaptive method (not for the Adams methods, `dopri8`,
+            `fehlberg2` and `adaptive_heun`); and with "reversible", which finds the states again by going back and
+            stores none (`leapfrog`, `yoshida4`). "interpolated" solves the adjoint equation along the solution's
+            dense output (`dopri5`, `tsit5`, `bosh3`): gradients carry the error of the tolerances. "adjoint" is the
+            adjoint equation beside the solution solved backward for torchdiffeq's methods, whose gradients carry the
+            error of tolerances or step, and "checkpoint" for all others. Derivatives of gradients need "backprop".
+        max_steps: Number of steps, failed ones included, after which a solve (where trajectories have steps of their
+            own: a trajectory) is given up.
         on_divergence: What becomes of a trajectory that is no longer finite, whose adaptive step underflows or whose
             implicit midpoint does not converge: "raise" an `IntegrationError`, or "nan": that trajectory alone is
             NaN from there on and carries no gradient, the rest of the batch goes on.
@@ -62,6 +70,9 @@ class Solver:
             whose gradients are those of the computed solution at the cost of the solve, and everything else by the
             plain path; "native" refuses what the library does not know; "plain" does without it. The native
             adaptive methods choose the steps of every trajectory for itself.
+        independent: Whether every trajectory of a batch has adaptive steps of its own on the plain path too, with
+            `dopri5`, `tsit5` or `bosh3`: one that is stiff does not slow the others down. The field then gets times of
+            shape [..., 1], which broadcast against the states, and is refused where it does not take them.
 
     Raises:
         ArgumentError: An unknown name, or a number out of its range.
@@ -83,6 +94,7 @@ class Solver:
     max_steps: int = 100_000
     on_divergence: OnDivergence = "raise"
     backend: Backend = "auto"
+    independent: bool = False
 
     def __post_init__(self) -> None:
         _check_choice("method", self.method, _names(Method))
@@ -94,6 +106,7 @@ class Solver:
                 raise ArgumentError(f"`{name}` must be at least 0, got {value}.")
         if self.rtol == 0 and self.atol == 0:
             raise ArgumentError("`rtol` and `atol` must not both be 0: no step can meet that. Give one of them.")
+        self._check_gradient()
         if not isinstance(self.max_steps, int):
             raise ArgumentTypeError(f"`max_steps` must be an int, got {type(self.max_steps).__name__}. Pass int(...).")
         if self.max_steps < 1:
@@ -114,10 +127,36 @@ class Solver:
                 f"`step` must be above 0, got {self.step}. To go backward in time pass decreasing times."
             )
 
+    def _check_gradient(self) -> None:
+        if self.independent and self.method not in _OWN_ADAPTIVE:
+            raise ArgumentError(
+                f"`independent` must be False for {self.method!r}. Use {', '.join(map(repr, _OWN_ADAPTIVE))}."
+            )
+        wrong = {
+            "checkpoint": (*_ADAMS, *(m for m in ADAPTIVE_METHODS if m not in _OWN_ADAPTIVE)),
+            "reversible": tuple(m for m in _names(Method) if m not in SEPARABLE_METHODS),
+            "interpolated": tuple(m for m in _names(Method) if m not in _OWN_ADAPTIVE),
+        }
+        if self.method in wrong.get(self.gradient, ()):
+            reason = {
+                "checkpoint": "the method remembers earlier steps, or torchdiffeq keeps its steps to itself",
+                "reversible": "only 'leapfrog' and 'yoshida4' go back the way they came",
+                "interpolated": "only 'dopri5', 'tsit5' and 'bosh3' have a dense output",
+            }[self.gradient]
+            raise ArgumentError(
+                f"`gradient` must not be {self.gradient!r} for {self.method!r}: {reason}. Pass gradient='adjoint'."
+            )
+
     @property
     def adaptive(self) -> bool:
         """Whether the method chooses its own steps."""
         return self.method in ADAPTIVE_METHODS
+
+    @property
+    def records_steps(self) -> bool:
+        """Whether the plain path takes our own adaptive steps, which are kept, and not torchdiffeq's."""
+        own = self.independent or self.method == "tsit5" or self.gradient in ("checkpoint", "interpolated")
+        return self.adaptive and own
 
 
 def _names(literal: object) -> tuple[str, ...]:

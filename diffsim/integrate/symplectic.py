@@ -48,11 +48,17 @@ class Splitting:
 
     def __init__(self, field: Separable, method: str, rate: float | Tensor) -> None:
         self.field = field
+        self._arguments = field, method, rate
         weights = COMPOSITION[method]
         self._half_kick = rate * (weights[0] / 2)
         self._moves = [
             (rate * drift, rate * ((drift + following) / 2)) for drift, following in pairwise((*weights, weights[0]))
         ]
+
+    def reversed(self) -> "Splitting":
+        """The same steps backward: each one undoes one of these but for rounding."""
+        field, method, rate = self._arguments
+        return Splitting(field, method, -rate)
 
     def advance(self, y: Tensor, first: int, last: int) -> Tensor:
         """The state at step number `last` from that at `first`."""
