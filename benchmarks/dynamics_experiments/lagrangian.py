@@ -1,0 +1,201 @@
+"""Lagrangian neural networks: double pendulum, relativistic particle, and the time of a training step."""
+
+import time
+
+import torch
+from torch import Tensor, nn
+
+from benchmarks.dynamics_experiments.common import Row, Setting, clock, run_or_nan, uniform
+from diffsim import (
+    AngleFeatures,
+    LagrangianField,
+    MechanicalLagrangian,
+    PositiveMatrix,
+    Solver,
+    Training,
+    Trajectory,
+    VectorField,
+    fit,
+    mlp,
+)
+from diffsim.systems import relativistic_lagrangian, toy_relativistic_lagrangian
+
+__all__ = ["double_pendulum", "relativistic", "step_time"]
+
+_GRAVITY = 9.8
+_ZERO = torch.zeros(())
+
+
+def _true_lagrangian(y: Tensor) -> Tensor:
+    (a, b), (v, w) = y[..., :2].unbind(-1), y[..., 2:].unbind(-1)
+    return v.square() + w.square() / 2 + v * w * (a - b).cos() + _GRAVITY * (2 * a.cos() + b.cos())
+
+
+def _robust(field: VectorField, data: Trajectory, solver: Solver) -> Tensor:
+    """A smooth L1: accelerations reach hundreds where the rods fold."""
+    assert data.dy is not None
+    error = field(data.t[0], data.y[0]) - data.dy[0]
+    return ((1 + error.square()).sqrt() - 1).sum(-1).mean()
+
+
+def _samples(n: int, seed: int) -> Trajectory:
+    generator = torch.Generator().manual_seed(seed)
+    y = torch.cat([uniform(generator, 0, 2 * torch.pi, n, 2), uniform(generator, -10, 10, n, 2)], dim=-1)
+    with torch.no_grad():
+        dy = torch.cat([LagrangianField(_true_lagrangian)(_ZERO, part) for part in y.split(20000)])
+    return Trajectory(torch.zeros(1, dtype=torch.float64), y[None], dy[None])
+
+
+def _wrapped(n_out: int, hidden: tuple[int, ...], seed: int, activation: type[nn.Module], rates: int = 0) -> nn.Module:
+    class Wrapped(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.chart = AngleFeatures(2)
+            self.net = mlp(4 + rates, n_out, hidden, activation, seed=seed)
+
+        def forward(self, y: Tensor) -> Tensor:
+            return self.net(torch.cat([self.chart(y[..., :2]), y[..., 2:] / 10], dim=-1))
+
+    return Wrapped()
+
+
+class _Accelerations(VectorField):
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, t: Tensor, y: Tensor) -> Tensor:
+        return torch.cat([y[..., 2:], 10 * self.net(y)], dim=-1)
+
+
+def double_pendulum(setting: Setting) -> list[Row]:
+    """Energy error after 100 s from rest, in units of the maximal potential energy."""
+    seed = setting.seed
+    data = _samples(setting.choose(3000, 2_000_000), seed + 1)
+    wide, narrow = setting.choose(64, 600), (setting.choose(32, 64),) * 2
+    layers = setting.choose(2, 3)
+    mass = PositiveMatrix(2, _wrapped(3, narrow, seed, nn.Tanh), floor=0.05)
+    fields: dict[str, VectorField] = {
+        "structured (DeLaN, angle chart)": LagrangianField(
+            MechanicalLagrangian(mass, _wrapped(1, narrow, seed + 1, nn.Tanh))
+        ),
+        "LNN": LagrangianField(_wrapped(1, (wide,) * layers, seed, nn.Softplus, 2), regularisation=1e-3),
+        "baseline": _Accelerations(_wrapped(2, (wide,) * layers, seed, nn.Softplus, 2)),
+    }
+    published = {"LNN": 0.00426, "baseline": 0.0736}
+    generator = torch.Generator().manual_seed(1234)
+    y0 = torch.cat([uniform(generator, 0, 2 * torch.pi, 40, 2), uniform(generator, 0, 0.1, 40, 2)], dim=-1)
+    t = torch.linspace(0, 100, 101, dtype=torch.float64)
+    rows: list[Row] = []
+    for name, field in fields.items():
+        field.double()
+        training = Training(steps=300_000, batch=512, lr=1e-3) if setting.full else Training("lbfgs", steps=250)
+        with clock() as watch:
+            report = fit(field, data, _robust, training)
+        run = run_or_nan(field, y0, t, Solver("dopri5", rtol=1e-6, atol=1e-7, on_divergence="nan"))
+        with torch.no_grad():
+            energy = LagrangianField(_true_lagrangian).energy(run)
+        error = (energy[-1] - energy[0]).abs() / (3 * _GRAVITY)
+        note = f"{report.steps} steps, {data.n} samples, {watch.seconds:.0f} s, loss {report.best_loss:.3g}"
+        rows += [
+            Row(name, "energy error at t = 100, mean", float(error.mean()), published.get(name, 0.00426), note),
+            Row(name, "energy error at t = 100, median", float(error.median()), None, note),
+        ]
+    return rows
+
+
+def relativistic(setting: Setting) -> list[Row]:
+    """Both Lagrangians, 1 + g: accelerations as a function of (q, v, g); weighted L1 as published."""
+    rows: list[Row] = []
+    for name, truth in (("toy", toy_relativistic_lagrangian), ("physical", relativistic_lagrangian)):
+        generator = torch.Generator().manual_seed(setting.seed)
+        n = setting.choose(50_000, 1_000_000)
+
+        def draw(count: int, generator: torch.Generator = generator) -> tuple[Tensor, Tensor]:
+            q = uniform(generator, -10, 10, count, 1)
+            v = 0.99999 * torch.tanh(2 * torch.randn(count, 1, generator=generator, dtype=torch.float64))
+            return torch.cat([q, v], dim=-1), 10 * torch.randn(count, 1, generator=generator, dtype=torch.float64)
+
+        def accelerations(y: Tensor, g: Tensor, name: str = name) -> Tensor:
+            square = 1 - y[:, 1:] ** 2
+            return g * (square**1.5 if name == "physical" else square**2.5 / (1 + 2 * y[:, 1:] ** 2))
+
+        y, g = draw(n)
+        torch.testing.assert_close(LagrangianField(truth(g[:5]))(_ZERO, y[:5])[:, 1:].detach(), accelerations(y, g)[:5])
+        for model in ("LNN", "baseline"):
+            field = _Conditioned(mlp(3, 1, (128, 128), nn.Softplus, seed=setting.seed), lagrangian=model == "LNN")
+            target = torch.cat([y[:, 1:], accelerations(y, g)], dim=-1)
+            runs = Trajectory(torch.zeros(1, dtype=torch.float64), torch.cat([y, g], -1)[None])
+            runs = Trajectory(runs.t, runs.y, torch.cat([target, torch.zeros_like(g)], -1)[None])
+            with clock() as watch:
+                fit(field, runs, _weighted, Training(steps=setting.choose(2500, 300_000), batch=512, lr=3e-3))
+            test, strength = draw(20_000)
+            judged = Trajectory(
+                torch.zeros(1),
+                torch.cat([test, strength], -1)[None].float(),
+                torch.cat([test[:, 1:], accelerations(test, strength), torch.zeros_like(strength)], -1)[None].float(),
+            )
+            value = float(_weighted(field, judged, Solver()).detach())
+            published = 7.86e-4 if model == "LNN" and name == "toy" else None
+            rows.append(Row(f"{model}, {name} Lagrangian", "weighted L1", value, published, f"{watch.seconds:.0f} s"))
+    return rows
+
+
+class _Conditioned(VectorField):
+    """The field on (q, v, g) whose g stays: only for this regression, where each sample has its own constant."""
+
+    def __init__(self, net: nn.Module, *, lagrangian: bool) -> None:
+        super().__init__()
+        self.net = net
+        self.lagrangian = lagrangian
+
+    def forward(self, t: Tensor, y: Tensor) -> Tensor:
+        state, g = y[..., :2], y[..., 2:]
+
+        def function(state: Tensor) -> Tensor:
+            return self.net(torch.cat([state[..., :1] / 10, state[..., 1:], g / 10], dim=-1))
+
+        inner = LagrangianField(function, regularisation=1e-3) if self.lagrangian else None
+        rate = inner(t, state) if inner else torch.cat([state[..., 1:], function(state)], dim=-1)
+        return torch.cat([rate, torch.zeros_like(g)], dim=-1)
+
+
+def _weighted(field: VectorField, data: Trajectory, solver: Solver) -> Tensor:
+    assert data.dy is not None
+    v = data.y[0, :, 1]
+    error = (field(data.t[0], data.y[0]) - data.dy[0])[:, 1].abs()
+    return (error * (1 + 1 / (1 - v.square()).clamp(min=1e-5).sqrt())).mean()
+
+
+def step_time(setting: Setting) -> list[Row]:
+    """Process seconds of a training step: ours against vmapped Hessians with a pseudo-inverse, in turn."""
+    rows: list[Row] = []
+    for layers, width, batch in ((2, 128, 100), (3, 600, 512)):
+        net = mlp(4, 1, (width,) * layers, nn.Softplus, seed=0)
+        field = LagrangianField(net, regularisation=1e-3)
+        y = torch.randn(batch, 4, generator=torch.Generator().manual_seed(0))
+
+        def ours(field: VectorField = field, y: Tensor = y) -> Tensor:
+            return field(_ZERO, y)[:, 2:].abs().sum()
+
+        def theirs(net: nn.Module = net, y: Tensor = y) -> Tensor:
+            def acceleration(state: Tensor) -> Tensor:
+                f = lambda q, v: net(torch.cat([q, v])).squeeze()  # noqa: E731
+                q, v = state[:2], state[2:]
+                mass = torch.func.hessian(f, 1)(q, v)
+                mixed = torch.func.jacrev(torch.func.jacrev(f, 1), 0)(q, v)
+                return torch.linalg.pinv(mass) @ (torch.func.grad(f, 0)(q, v) - mixed @ v)
+
+            return torch.func.vmap(acceleration)(y).abs().sum()
+
+        seconds: dict[str, list[float]] = {"ours": [], "theirs": []}
+        for _ in range(setting.choose(5, 20)):
+            for name, loss in (("ours", ours), ("theirs", theirs)):
+                start = time.process_time()
+                net.zero_grad()
+                loss().backward()
+                seconds[name].append(time.process_time() - start)
+        mine, other = (sorted(seconds[name])[len(seconds[name]) // 2] for name in ("ours", "theirs"))
+        note = f"{1e3 * mine:.0f} against {1e3 * other:.0f} ms of the process, median"
+        rows.append(Row(f"{layers} x {width}, batch {batch}", "times faster (goal 3)", other / mine, 3.0, note))
+    return rows
