@@ -25,6 +25,7 @@ from diffsim.systems.lotka_volterra import LotkaVolterra
 from diffsim.systems.n_body import NBody, bodies_first, coordinates_first, figure_eight
 from diffsim.systems.oscillators import DoubleWell, Duffing, ForcedDuffing, MassSpring, Pendulum, VanDerPol
 from diffsim.systems.pendulum_chain import PendulumChain, random_pendulum_chain, sample_pendulum_chain
+from diffsim.systems.regional_epidemic import RegionalSEIR
 from diffsim.systems.relativistic import RelativisticOscillator, relativistic_lagrangian, toy_relativistic_lagrangian
 from diffsim.systems.robots import Acrobot, CartPole
 from diffsim.systems.springs import ParticleSprings, SpringChain, sample_particle_springs, sample_spring_chain
@@ -52,6 +53,7 @@ __all__ = [
     "ParticleSprings",
     "Pendulum",
     "PendulumChain",
+    "RegionalSEIR",
     "RelativisticOscillator",
     "SecondWave",
     "SpringChain",
