@@ -49,7 +49,7 @@ CASES = {
     "LocalDescent": (studies.LocalDescent(objective=first), noisy),
     "ModelBased": (studies.ModelBased(process, improvement), noisy),
     "NoisyExpectedImprovement": (studies.NoisyExpectedImprovement(first, initial=3), noisy),
-    "PaperLoop": (studies.PaperLoop(lambda: LinearResponse(2), first, points=3, repeats=2, samples=20), noisy),
+    "PaperLoop": (studies.PaperLoop(lambda: LinearResponse(2, 2), first, points=3, repeats=2, samples=20), noisy),
     "Random": (studies.Random(), noisy),
     "RandomSearch": (studies.RandomSearch(first), noisy),
     "Sobol": (studies.Sobol(), noisy),
