@@ -18,7 +18,9 @@ from diffsim.fields.matrices import AntisymmetricMatrix, PositiveMatrix
 from diffsim.fields.mechanics import MechanicalHamiltonian, MechanicalLagrangian
 from diffsim.fields.neural import NeuralField, mlp
 from diffsim.fields.port_hamiltonian import DissipativeHamiltonian, GradientHamiltonian, PortHamiltonian
+from diffsim.integrate.event import Event, odeint_event
 from diffsim.integrate.odeint import odeint, simulate
+from diffsim.integrate.solution import Solution, solve
 from diffsim.integrate.solver import Solver
 from diffsim.metrics import coordinate_error, energy_drift, energy_error, rmse, valid_prediction_time
 from diffsim.systems.double_pendulum import DoublePendulum
@@ -56,6 +58,7 @@ __all__ = [
     "Duffing",
     "EmbeddedField",
     "EnergyShaping",
+    "Event",
     "Experiment",
     "FitReport",
     "ForcedDuffing",
@@ -92,6 +95,7 @@ __all__ = [
     "RunFit",
     "Separable",
     "SeparableHamiltonian",
+    "Solution",
     "Solver",
     "Training",
     "TrainingError",
@@ -112,8 +116,10 @@ __all__ = [
     "fit_runs",
     "mlp",
     "odeint",
+    "odeint_event",
     "rmse",
     "roll_out",
     "simulate",
+    "solve",
     "valid_prediction_time",
 ]

@@ -13,6 +13,7 @@ from diffsim.integrate.interpolated import interpolated
 from diffsim.integrate.path import Path
 from diffsim.integrate.replay import replay, unroll
 from diffsim.integrate.solver import Solver
+from diffsim.integrate.tableaux import AdaptiveTableau
 
 __all__ = ["AdaptiveProblem"]
 
@@ -45,6 +46,11 @@ class AdaptiveProblem:
             solver.method, solver.rtol, solver.atol, solver.max_steps, rows == "together", rows == "any"
         )
 
+    @property
+    def tableau(self) -> AdaptiveTableau:
+        """The method's coefficients."""
+        return self._stepper.tableau
+
     def path(self, stop: Stop | None = None) -> Path:
         """The steps, which carry no gradient.
 
@@ -74,15 +80,9 @@ class AdaptiveProblem:
             states = torch.where((failed[:, 0] & (s > path.reached))[..., None], torch.nan, states)
         return states.reshape(len(s), *self._y0.shape)
 
-    def solve(self, times: Tensor) -> Tensor:
-        """States at the times, [T] -> [T, ..., d].
-
-        Raises:
-            DivergenceError: A trajectory fails, and the solver does not ask for NaN instead.
-        """
-        path = self.path()
-        s = self.unit(times)
-        s[-1] = 1.0
+    def at(self, path: Path, times: Tensor) -> Tensor:
+        """States at the times, [T] -> [T, ..., d]."""
+        s = self.unit(times).clamp(0.0, 1.0)
         return self.states(path, s.reshape(-1, *[1] * (self._y0.ndim - 1)).expand(-1, *self._y0.shape[:-1]))
 
     def _differentiable(self, path: Path, s: Tensor) -> Tensor:

@@ -45,7 +45,8 @@ class InitialValueProblem:
         """
         if self.solver.records_steps:
             ends = float(times[0]), float(times[-1])
-            return AdaptiveProblem(self.field, self.solver, self.constants, y0, *ends).solve(times)
+            problem = AdaptiveProblem(self.field, self.solver, self.constants, y0, *ends)
+            return problem.at(problem.path(), times)
         try:
             states = self._states(y0, times)
             self._check_finite(states, times)

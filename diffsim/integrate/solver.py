@@ -9,6 +9,7 @@ from diffsim.errors import ArgumentError, ArgumentTypeError
 
 __all__ = [
     "ADAPTIVE_METHODS",
+    "DENSE_METHODS",
     "REFERENCE_METHODS",
     "SEPARABLE_METHODS",
     "Backend",
@@ -31,8 +32,9 @@ ADAPTIVE_METHODS: tuple[str, ...] = (*get_args(_Reference), "tsit5")
 REFERENCE_METHODS: tuple[str, ...] = get_args(_Reference) + get_args(_Fixed)
 SEPARABLE_METHODS: tuple[str, ...] = get_args(_Separable)
 
+DENSE_METHODS = ("dopri5", "tsit5", "bosh3")
+
 _ADAMS = ("explicit_adams", "implicit_adams")
-_OWN_ADAPTIVE = ("dopri5", "tsit5", "bosh3")
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,14 +130,14 @@ class Solver:
             )
 
     def _check_gradient(self) -> None:
-        if self.independent and self.method not in _OWN_ADAPTIVE:
+        if self.independent and self.method not in DENSE_METHODS:
             raise ArgumentError(
-                f"`independent` must be False for {self.method!r}. Use {', '.join(map(repr, _OWN_ADAPTIVE))}."
+                f"`independent` must be False for {self.method!r}. Use {', '.join(map(repr, DENSE_METHODS))}."
             )
         wrong = {
-            "checkpoint": (*_ADAMS, *(m for m in ADAPTIVE_METHODS if m not in _OWN_ADAPTIVE)),
+            "checkpoint": (*_ADAMS, *(m for m in ADAPTIVE_METHODS if m not in DENSE_METHODS)),
             "reversible": tuple(m for m in _names(Method) if m not in SEPARABLE_METHODS),
-            "interpolated": tuple(m for m in _names(Method) if m not in _OWN_ADAPTIVE),
+            "interpolated": tuple(m for m in _names(Method) if m not in DENSE_METHODS),
         }
         if self.method in wrong.get(self.gradient, ()):
             reason = {
