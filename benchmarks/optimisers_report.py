@@ -20,7 +20,7 @@ Machine: {machine}, one thread, shared with other work. Versions: {versions}.
 Regret is how far the *true* value of a point is above the least one. Three points are compared, for all methods alike:
 
 - *recommended*: the method's own answer after its last trial (Optuna's `best_params`; Ax's best point by its model's
-  predictions; ours: the minimum of the model's mean);
+  predictions; ours: where the model's mean plus its standard deviation is least);
 - *incumbent*: the point with the least value that was seen, noise included;
 - *evaluated*: the best true value among the points tried, which no one knows where there is noise.
 
