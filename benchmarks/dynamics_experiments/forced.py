@@ -162,7 +162,7 @@ def damped_spring(setting: Setting) -> list[Row]:
     rows: list[Row] = []
     for name, (field, published) in models.items():
         with clock() as watch:
-            fit(field, data, training=Training("lbfgs", steps=setting.choose(120, 3000)))
+            fit(field, data, training=Training("lbfgs", steps=setting.choose(1500, 3000)))
         with torch.no_grad():
             errors = [float((field(t[0], y[part]) - dy[part]).square().mean()) for part in (train, test)]
         run = run_or_nan(field, y0, t, _EXACT)

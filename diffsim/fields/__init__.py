@@ -11,6 +11,7 @@ from diffsim.fields.grid_energy import GridEnergy
 from diffsim.fields.hamiltonian import Hamiltonian, HamiltonianField, Separable, SeparableHamiltonian
 from diffsim.fields.inputs import Input, PiecewiseConstant
 from diffsim.fields.lagrangian import LagrangianField
+from diffsim.fields.latent import Autoencoder, LatentHamiltonian
 from diffsim.fields.matrices import AntisymmetricMatrix, PositiveMatrix, canonical_structure
 from diffsim.fields.mechanics import MechanicalHamiltonian, MechanicalLagrangian, ParticleMasses
 from diffsim.fields.neural import NeuralField, mlp
@@ -19,6 +20,7 @@ from diffsim.fields.port_hamiltonian import DissipativeHamiltonian, GradientHami
 __all__ = [
     "AngleFeatures",
     "AntisymmetricMatrix",
+    "Autoencoder",
     "ConditionedField",
     "DiscreteField",
     "DiscreteGradientField",
@@ -39,6 +41,7 @@ __all__ = [
     "HamiltonianField",
     "Input",
     "LagrangianField",
+    "LatentHamiltonian",
     "MechanicalHamiltonian",
     "MechanicalLagrangian",
     "NeuralField",

@@ -3,6 +3,7 @@
 from diffsim.systems.constants import Constant
 from diffsim.systems.double_pendulum import DoublePendulum
 from diffsim.systems.epidemic import SEIR, SecondWave
+from diffsim.systems.frames import pendulum_frames, stack_frames
 from diffsim.systems.free_particle import FreeParticle
 from diffsim.systems.henon_heiles import HenonHeiles
 from diffsim.systems.hnn_data import (
@@ -65,6 +66,7 @@ __all__ = [
     "hnn_spring_data",
     "hnn_three_body_data",
     "hnn_two_body_data",
+    "pendulum_frames",
     "random_pendulum_chain",
     "relativistic_lagrangian",
     "sample_mixture",
@@ -77,5 +79,6 @@ __all__ = [
     "sample_square",
     "sample_three_body",
     "sample_two_body",
+    "stack_frames",
     "toy_relativistic_lagrangian",
 ]
