@@ -75,8 +75,8 @@ def fronts(view: View, strategy: Fronted) -> list[Panel]:
         }
         layout = figure([trials, best], xaxis=axis(f"objective {i}"), yaxis=axis(f"objective {j}"))
         caption = (
-            "No point of the front is better than another in all objectives; bars are two standard deviations. The volume "
-            f"between the front and the reference is {front.volume:.4g}."
+            "No point of the front is better than another in all objectives; bars are two standard deviations. "
+            f"The volume between the front and the reference is {front.volume:.4g}."
         )
         panels.append(Panel(f"front-{i}-{j}", f"Objectives {i} and {j}", caption, layout, wide=values.shape[1] == 2))
     return panels
