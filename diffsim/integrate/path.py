@@ -89,11 +89,15 @@ class Path:
         self._number, self._place = torch.cat([empty.long(), *number]), torch.cat([empty.long(), *place])
         if not self.steps:
             return
-        self._y, self._h = (torch.cat([getattr(step, name) for step in self.steps]) for name in ("y", "h"))
-        self._s = torch.cat([step.s for step in self.steps])
+        self._s, self._h, self._y = (torch.cat([getattr(x, name) for x in self.steps]) for name in ("s", "h", "y"))
         self._k = torch.cat([step.k for step in self.steps], dim=1)
-        sizes = torch.tensor([0, *(len(step.rows) for step in self.steps)], device=s.device)
-        self._offsets = sizes.cumsum(0)
+        sizes = [len(step.rows) for step in self.steps]
+        self._offsets = torch.tensor([0, *sizes], device=s.device).cumsum(0)
+        # Each number is kept once: the steps are views.
+        parts = zip(
+            self.steps, *(x.split(sizes) for x in (self._s, self._h, self._y)), self._k.split(sizes, 1), strict=True
+        )
+        self.steps = [Step(step.rows, *part) for step, *part in parts]
 
     def find(self, s: Tensor, rows: Tensor) -> Places:
         """Where the states at unit times are, shapes [q], [q]; the last step serves what lies beyond it."""
