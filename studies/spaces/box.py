@@ -121,8 +121,8 @@ class Box:
         """Which rows are allowed, faces included, shape [n, d] -> [n], bool."""
         low, high = self.bounds.to(theta.device)
         inside = ((check_theta(theta, self.dim) >= low) & (theta <= high)).all(dim=1)
-        whole = theta[:, self._whole]
-        inside = inside & (whole == whole.round()).all(dim=1)
+        if whole := self._whole:
+            inside = inside & (theta[:, whole] == theta[:, whole].round()).all(dim=1)
         if self.constraints and bool(inside.any()):
             inside[inside.clone()] = (self.slack(theta[inside].double()) >= 0).all(dim=1)
         return inside
@@ -275,7 +275,8 @@ class Box:
     def _scaled_bounds(self) -> Tensor:
         """The bounds in `to_scale`, half a step wider where theta is whole, shape [2, d]."""
         bounds = self.to_scale(self.bounds)
-        bounds[:, self._whole] += torch.tensor([[-0.5], [0.5]], dtype=torch.float64)
+        if whole := self._whole:
+            bounds[:, whole] += torch.tensor([[-0.5], [0.5]], dtype=torch.float64)
         return bounds
 
     @property
