@@ -24,7 +24,6 @@ class BuildError(RuntimeError):
     """The native library cannot be built or loaded here."""
 
 
-@functools.cache
 def library(dtype: torch.dtype) -> ctypes.CDLL:
     """The library for numbers of a dtype, float32 or float64.
 
@@ -34,17 +33,28 @@ def library(dtype: torch.dtype) -> ctypes.CDLL:
     Raises:
         BuildError: There is no compiler, or it fails; the message tells why.
     """
+    found = _library(dtype)
+    if isinstance(found, BuildError):
+        raise found
+    return found
+
+
+@functools.cache
+def _library(dtype: torch.dtype) -> ctypes.CDLL | BuildError:
+    """The library, or why there is none: a process tries once."""
     compiler = os.environ.get("CXX") or shutil.which("c++") or shutil.which("g++") or shutil.which("clang++")
     if compiler is None:
-        raise BuildError("there is no C++ compiler here; install g++ or clang++, or name one by CXX")
+        return BuildError("there is no C++ compiler here; install g++ or clang++, or name one by CXX")
     flags = (*_FLAGS, f"-DREAL={_REALS[dtype]}")
     path = _folder() / f"{_fingerprint(compiler, flags)}.so"
-    if not path.exists():
-        _build(compiler, flags, path)
     try:
+        if not path.exists():
+            _build(compiler, flags, path)
         return ctypes.CDLL(str(path))
+    except BuildError as error:
+        return error
     except OSError as error:
-        raise BuildError(f"{path} cannot be loaded: {error}") from error
+        return BuildError(f"{path} cannot be loaded: {error}")
 
 
 def _folder() -> Path:

@@ -1,14 +1,13 @@
 """Methods that the native library has: solves, and the exact reverse of the computed solution."""
 
 import ctypes
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Protocol
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from diffsim.integrate.symplectic import COMPOSITION
@@ -112,11 +111,17 @@ class _Steps(ctypes.Structure):
 
 
 def _tableau(tableau: Tableau, memory: Memory) -> _Tableau:
-    return _Tableau(len(tableau.b), *(memory.doubles(_numbers(x)) for x in (tableau.a, tableau.b, tableau.c)))
+    return _Tableau(len(tableau.b), *(memory.doubles(x) for x in _coefficients(tableau)))
 
 
-def _numbers(values: NDArray[np.float64]) -> tuple[float, ...]:
-    return tuple(values.ravel().tolist())
+@functools.cache
+def _coefficients(tableau: Tableau) -> tuple[tuple[float, ...], ...]:
+    return tuple(tuple(x.ravel().tolist()) for x in (tableau.a, tableau.b, tableau.c))
+
+
+@functools.cache
+def _estimates(tableau: AdaptiveTableau) -> tuple[tuple[float, ...], ...]:
+    return tuple(tuple(x.ravel().tolist()) for x in (tableau.error, tableau.dense))
 
 
 def _grid(start: float, step: float, nodes: tuple[int, ...], memory: Memory) -> _Grid:
@@ -290,11 +295,11 @@ class Adaptive:
 
     def _method(self, memory: Memory) -> _Embedded:
         tableau = self.tableau
-        error, dense = memory.doubles(_numbers(tableau.error)), memory.doubles(_numbers(tableau.dense))
+        error, dense = (memory.doubles(x) for x in _estimates(tableau))
         return _Embedded(_tableau(tableau, memory), tableau.order, error, dense, self.rtol, self.atol, self.max_steps)
 
     def _outputs(self, memory: Memory) -> _Outputs:
-        start = float(self.times[0])
-        sign = 1.0 if self.times[-1] > start else -1.0
-        distances = _numbers(((self.times - start) * sign).numpy())
+        start, *rest = self.times.tolist()
+        sign = 1.0 if rest[-1] > start else -1.0
+        distances = (0.0, *[(t - start) * sign for t in rest])
         return _Outputs(start, sign, len(distances), memory.doubles(distances))

@@ -127,8 +127,7 @@ def program(field: VectorField, y: Tensor) -> Program:
     if torch.compiler.is_compiling():
         raise UnknownFieldError("the solve is being compiled")
     _check_plain("states", y)
-    if any("forward" in module.__dict__ for module in field.modules()):
-        raise UnknownFieldError("a `forward` was replaced on an instance")
+    _check_untouched(field)
     d = y.shape[-1]
     networks = _networks(field, d)
     described = Program(d, networks)
@@ -140,7 +139,7 @@ def program(field: VectorField, y: Tensor) -> Program:
 
 
 def _check_plain(name: str, x: Tensor) -> None:
-    if x.device.type != "cpu" or type(x) not in (Tensor, nn.Parameter):
+    if not x.is_cpu or type(x) not in (Tensor, nn.Parameter):
         raise UnknownFieldError(f"the {name} are no plain tensors on a CPU")
     try:
         x.data_ptr()
@@ -175,30 +174,43 @@ def _same(kind: type, base: type, *names: str) -> bool:
 def _network(net: object, energy: bool, time: bool, first: int, to: Sequence[int], sign: Sequence[float]) -> Network:
     if not isinstance(net, nn.Sequential) or type(net) is not nn.Sequential or len(net) % 2 == 0:
         raise UnknownFieldError("its network is no nn.Sequential of linear layers with activations between them")
+    _check_untouched(net)
     modules = list(net)
-    layers = [layer for layer in modules[::2] if type(layer) is nn.Linear]
-    activations = {type(a) for a in modules[1::2]} or {nn.Tanh}
-    if len(layers) != (len(net) + 1) // 2:
-        raise UnknownFieldError("its network has layers that are no plain nn.Linear")
-    if len(activations) > 1 or not activations <= set(_ACTIVATIONS):
-        names = ", ".join(sorted(kind.__name__ for kind in activations))
-        raise UnknownFieldError(f"its network's activations are {names}; it knows one of Tanh, Sigmoid, Softplus, ...")
-    if any(isinstance(a, nn.Softplus) and (a.beta != 1 or a.threshold < 20) for a in net):
-        raise UnknownFieldError("its Softplus has a beta or a threshold of its own")
-    if any(_hooked(module) for module in net.modules()):
-        raise UnknownFieldError("its network has hooks")
-    widths = [layers[0].in_features, *(layer.out_features for layer in layers)]
+    weights: list[Tensor] = []
+    biases: list[Tensor | None] = []
+    for layer in modules[::2]:
+        if type(layer) is not nn.Linear:
+            raise UnknownFieldError(f"its network has a {type(layer).__name__} where it knows nn.Linear alone")
+        _check_untouched(layer)
+        weights.append(layer.weight)
+        biases.append(cast("Tensor | None", layer.bias))
+    network = Network(weights, biases, _activation(modules[1::2]), energy, time, first, tuple(to), tuple(sign))
+    widths = network.widths
     if widths[0] != len(to) + time:
         raise UnknownFieldError("its network does not take the state")
     if not energy and widths[-1] != len(to):
         raise UnknownFieldError("its network does not give a derivative of the state")
     if max(widths) > _WIDEST:
         raise UnknownFieldError(f"its network has a layer of more than {_WIDEST} neurons")
-    weights = [layer.weight for layer in layers]
-    biases = [cast("Tensor | None", layer.bias) for layer in layers]
-    return Network(weights, biases, _ACTIVATIONS[activations.pop()], energy, time, first, tuple(to), tuple(sign))
+    return network
 
 
-def _hooked(module: nn.Module) -> bool:
-    hooks = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
-    return any(getattr(module, name) for name in hooks)
+def _activation(modules: Sequence[nn.Module]) -> int:
+    kinds = {type(module) for module in modules} or {nn.Tanh}
+    if len(kinds) > 1 or not kinds <= _ACTIVATIONS.keys():
+        names = ", ".join(sorted(kind.__name__ for kind in kinds))
+        raise UnknownFieldError(f"its network's activations are {names}; it knows one of Tanh, Sigmoid, Softplus, ...")
+    for module in modules:
+        _check_untouched(module)
+        if isinstance(module, nn.Softplus) and (module.beta != 1 or module.threshold < 20):
+            raise UnknownFieldError("its Softplus has a beta or a threshold of its own")
+    return _ACTIVATIONS[kinds.pop()]
+
+
+def _check_untouched(module: nn.Module) -> None:
+    """Refuses a module whose call is more than its class's `forward`."""
+    own = module.__dict__
+    if "forward" in own:
+        raise UnknownFieldError("a `forward` was replaced on an instance")
+    if own["_forward_hooks"] or own["_forward_pre_hooks"] or own["_backward_hooks"] or own["_backward_pre_hooks"]:
+        raise UnknownFieldError("its network has hooks")

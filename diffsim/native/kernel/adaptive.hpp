@@ -35,7 +35,7 @@ struct Path {
 class Stages {
  public:
   Stages(const Field& field, const Embedded& method, const Outputs& outputs, int rows, FieldWork::Purpose purpose)
-      : field(field), method(method), outputs(outputs), work(field, rows, purpose), y(size_t(rows) * field.width),
+      : field(field), method(method), outputs(outputs), work(field, rows, purpose), y(size_t(rows) * field.dimension),
         stage(y.size()), times_(rows) {
     for (int i = 0; i < method.tableau.stages; ++i) slopes.emplace_back(y.size());
     const int records = purpose == FieldWork::Purpose::kForward ? 1 : method.tableau.stages;
@@ -44,14 +44,14 @@ class Stages {
 
   // slopes[i] from y and the slopes before, for rows that begin at `begin` with steps `length`.
   void evaluate(int i, int rows, const double* begin, const double* length) {
-    const int width = field.width;
+    const int d = field.dimension;
     const Tableau& t = method.tableau;
-    std::memcpy(stage.get(), y.get(), size_t(rows) * width * sizeof(Real));
+    std::memcpy(stage.get(), y.get(), size_t(rows) * d * sizeof(Real));
     for (int m = 0; m < rows; ++m) {
       for (int j = 0; j < i; ++j)
         if (t.a[i * t.stages + j] != 0)
-          add_multiple(width, Real(t.a[i * t.stages + j] * length[m]), slopes[j].get() + size_t(m) * width,
-                       stage.get() + size_t(m) * width);
+          add_row(d, Real(t.a[i * t.stages + j] * length[m]), slopes[j].get() + size_t(m) * d,
+                       stage.get() + size_t(m) * d);
       times_.get()[m] = Real(outputs.time(begin[m] + t.c[i] * length[m]));
     }
     slope_at(rows, stage.get(), i, slopes[i].get());
@@ -60,7 +60,7 @@ class Stages {
   void slope_at(int rows, const Real* states, int i, Real* slope) {
     work.evaluate(rows, times_.get(), states, records[records.size() == 1 ? 0 : i], slope);
     if (outputs.sign < 0)
-      for (size_t k = 0; k < size_t(rows) * field.width; k += kWidth) store(slope + k, -load(slope + k));
+      for (size_t k = 0; k < size_t(rows) * field.dimension; k += kWidth) store(slope + k, -load(slope + k));
   }
 
   Real* times() { return times_.get(); }
@@ -82,19 +82,18 @@ class Adaptive {
   // paths [all]; `keep`: whether they take the states too.
   Adaptive(const Field& field, const Embedded& method, const Outputs& outputs, int lanes, bool keep)
       : s_(field, method, outputs, lanes, FieldWork::Purpose::kForward), lanes_(lanes), keep_(keep), row_(lanes),
-        next_(lanes), begin_(lanes), length_(lanes), quartic_(4 * size_t(field.width)) {}
+        next_(lanes), begin_(lanes), length_(lanes), quartic_(4 * size_t(field.dimension)) {}
 
   // states [T, all, d], the first of them given, of `rows` trajectories from number `first` on.
   void solve(int first, int rows, size_t all, Real* states, Path* paths) {
-    const int d = s_.field.dimension, width = s_.field.width, n = s_.method.tableau.stages;
+    const int d = s_.field.dimension, n = s_.method.tableau.stages;
     int active = 0, waiting = first;
     const int last = first + rows;
     while (true) {
       const int old = active;
       for (; active < lanes_ && waiting < last; ++active, ++waiting) {
         row_[active] = waiting, next_[active] = 1, begin_[active] = 0;
-        std::memset(s_.y.get() + size_t(active) * width, 0, width * sizeof(Real));
-        std::memcpy(s_.y.get() + size_t(active) * width, states + size_t(waiting) * d, d * sizeof(Real));
+        std::memcpy(s_.y.get() + size_t(active) * d, states + size_t(waiting) * d, d * sizeof(Real));
       }
       if (active > old) launch(old, active);
       if (active == 0) return;
@@ -109,26 +108,26 @@ class Adaptive {
  private:
   // First slopes and first step lengths; Hairer, Norsett and Wanner, 1993, section II.4. The first lanes wait.
   void launch(int from, int to) {
-    const int d = s_.field.dimension, width = s_.field.width, rows = to - from;
+    const int d = s_.field.dimension, rows = to - from;
     const double span = s_.outputs.span();
-    Buffer states(size_t(rows) * width), slope(states.size()), trial(states.size()), change(states.size());
-    std::memcpy(states.get(), s_.y.get() + size_t(from) * width, states.size() * sizeof(Real));
+    Buffer states(size_t(rows) * d), slope(states.size()), trial(states.size()), change(states.size());
+    std::memcpy(states.get(), s_.y.get() + size_t(from) * d, states.size() * sizeof(Real));
     for (int m = 0; m < rows; ++m) s_.times()[m] = Real(s_.outputs.time(0));
     s_.slope_at(rows, states.get(), 0, slope.get());
-    std::memcpy(s_.slopes[0].get() + size_t(from) * width, slope.get(), slope.size() * sizeof(Real));
+    std::memcpy(s_.slopes[0].get() + size_t(from) * d, slope.get(), slope.size() * sizeof(Real));
     std::vector<double> d1(rows), h(rows);
     for (int m = 0; m < rows; ++m) {
-      const Real *y = states.get() + size_t(m) * width, *f = slope.get() + size_t(m) * width;
+      const Real *y = states.get() + size_t(m) * d, *f = slope.get() + size_t(m) * d;
       const double d0 = size(d, y, nullptr, y);
       d1[m] = size(d, f, nullptr, y) * span;
       h[m] = d0 > 1e-5 && d1[m] > 1e-5 ? std::min(std::max(0.01 * d0 / d1[m], 1e-14), 1.0) : 1e-6;
-      for (int i = 0; i < d; ++i) trial.get()[size_t(m) * width + i] = y[i] + Real(h[m] * span) * f[i];
+      for (int i = 0; i < d; ++i) trial.get()[size_t(m) * d + i] = y[i] + Real(h[m] * span) * f[i];
       s_.times()[m] = Real(s_.outputs.time(h[m] * span));
     }
     s_.slope_at(rows, trial.get(), 0, change.get());
     for (int m = 0; m < rows; ++m) {
-      const Real *y = states.get() + size_t(m) * width, *f = slope.get() + size_t(m) * width;
-      const double d2 = size(d, change.get() + size_t(m) * width, f, y) * span / h[m];
+      const Real *y = states.get() + size_t(m) * d, *f = slope.get() + size_t(m) * d;
+      const double d2 = size(d, change.get() + size_t(m) * d, f, y) * span / h[m];
       const double most = std::max(d1[m], d2);
       const double best = most > 1e-15 ? std::pow(0.01 / most, 1.0 / s_.method.order) : 1.0;
       const double first = std::isfinite(d2) ? std::min({100 * h[m], best, 1.0}) : 1e-3 * h[m];
@@ -149,13 +148,13 @@ class Adaptive {
 
   // Accepts or rejects the step of a lane; true if its trajectory ends.
   bool judge(int m, size_t all, Real* states, Path& path) {
-    const int d = s_.field.dimension, width = s_.field.width, n = s_.method.tableau.stages;
-    Real* y = s_.y.get() + size_t(m) * width;
-    const Real* end = s_.stage.get() + size_t(m) * width;  // the last stage's state is the step's
+    const int d = s_.field.dimension, n = s_.method.tableau.stages;
+    Real* y = s_.y.get() + size_t(m) * d;
+    const Real* end = s_.stage.get() + size_t(m) * d;  // the last stage's state is the step's
     double sum = 0;
     for (int i = 0; i < d; ++i) {
       double error = 0;
-      for (int k = 0; k < n; ++k) error += s_.method.error[k] * double(s_.slopes[k].get()[size_t(m) * width + i]);
+      for (int k = 0; k < n; ++k) error += s_.method.error[k] * double(s_.slopes[k].get()[size_t(m) * d + i]);
       const double most = std::max(std::fabs(double(y[i])), std::fabs(double(end[i])));
       const double ratio = error * length_[m] / (s_.method.atol + s_.method.rtol * most);
       sum += ratio * ratio;
@@ -171,8 +170,8 @@ class Adaptive {
       if (keep_) path.states.insert(path.states.end(), y, y + d);
       give_out(m, from, h, all, states, end);
       std::memcpy(y, end, d * sizeof(Real));
-      std::memcpy(s_.slopes[0].get() + size_t(m) * width, s_.slopes[n - 1].get() + size_t(m) * width,
-                  width * sizeof(Real));
+      std::memcpy(s_.slopes[0].get() + size_t(m) * d, s_.slopes[n - 1].get() + size_t(m) * d,
+                  d * sizeof(Real));
     } else {
       ++path.rejected;
     }
@@ -188,8 +187,8 @@ class Adaptive {
 
   // States at the outputs that a step has reached: the quartic through it, whose coefficients are made once.
   void give_out(int m, double from, double h, size_t all, Real* states, const Real* end) {
-    const int d = s_.field.dimension, width = s_.field.width;
-    const Real* y = s_.y.get() + size_t(m) * width;
+    const int d = s_.field.dimension;
+    const Real* y = s_.y.get() + size_t(m) * d;
     bool made = false;
     for (; next_[m] < s_.outputs.n && s_.outputs.at[next_[m]] <= begin_[m]; ++next_[m]) {
       Real* out = states + (next_[m] * all + row_[m]) * d;
@@ -202,22 +201,22 @@ class Adaptive {
         quartic_.clear();
         for (int k = 0; k < s_.method.tableau.stages; ++k)
           for (int j = 0; j < 4; ++j)
-            add_multiple(width, Real(h * s_.method.dense[4 * k + j]), s_.slopes[k].get() + size_t(m) * width,
-                         c + j * width);
+            add_row(d, Real(h * s_.method.dense[4 * k + j]), s_.slopes[k].get() + size_t(m) * d,
+                         c + j * d);
         made = true;
       }
       const Real x = Real((s_.outputs.at[next_[m]] - from) / h);
       for (int i = 0; i < d; ++i)
-        out[i] = y[i] + x * (c[i] + x * (c[width + i] + x * (c[2 * width + i] + x * c[3 * width + i])));
+        out[i] = y[i] + x * (c[i] + x * (c[d + i] + x * (c[2 * d + i] + x * c[3 * d + i])));
     }
   }
 
   void move(int from, int to) {
     if (from == to) return;
-    const int width = s_.field.width;
+    const int d = s_.field.dimension;
     row_[to] = row_[from], next_[to] = next_[from], begin_[to] = begin_[from], length_[to] = length_[from];
     for (Real* rows : {s_.y.get(), s_.slopes[0].get()})
-      std::memcpy(rows + size_t(to) * width, rows + size_t(from) * width, width * sizeof(Real));
+      std::memcpy(rows + size_t(to) * d, rows + size_t(from) * d, d * sizeof(Real));
   }
 
   Stages s_;

@@ -14,25 +14,25 @@ class AdaptiveReverse {
   AdaptiveReverse(const Field& field, const Embedded& method, const Outputs& outputs, int lanes,
                   FieldWork::Purpose purpose)
       : s_(field, method, outputs, lanes, purpose), lanes_(lanes), adjoint_(s_.y.size()), row_(lanes), next_(lanes),
-        left_(lanes), begin_(lanes), length_(lanes), start_(s_.y.size()), quartic_(4 * size_t(field.width)) {
+        left_(lanes), begin_(lanes), length_(lanes), start_(s_.y.size()), quartic_(4 * size_t(field.dimension)) {
     for (int i = 0; i < method.tableau.stages; ++i) pulls_.emplace_back(s_.y.size()), given_.emplace_back(s_.y.size());
   }
 
   // initial [all, d] from the gradients [T, all, d] at the outputs, of `rows` trajectories from number `first` on.
   void reverse(int first, int rows, size_t all, const Steps& steps, const Real* gradients, Real* initial) {
-    const int d = s_.field.dimension, width = s_.field.width;
+    const int d = s_.field.dimension;
     int active = 0, waiting = first;
     const int last = first + rows;
     while (true) {
       for (; active < lanes_ && waiting < last; ++active, ++waiting) {
         row_[active] = waiting, next_[active] = s_.outputs.n - 1;
         left_[active] = steps.offsets[waiting + 1] - steps.offsets[waiting];
-        std::memset(adjoint_.get() + size_t(active) * width, 0, width * sizeof(Real));
+        std::memset(adjoint_.get() + size_t(active) * d, 0, d * sizeof(Real));
       }
       for (int m = active - 1; m >= 0; --m) {
         if (left_[m] > 0) continue;
-        Real* a = adjoint_.get() + size_t(m) * width;
-        add_rows(1, d, width, gradients + size_t(row_[m]) * d, a);
+        Real* a = adjoint_.get() + size_t(m) * d;
+        add_row(d, 1, gradients + size_t(row_[m]) * d, a);
         std::memcpy(initial + size_t(row_[m]) * d, a, d * sizeof(Real));
         move(--active, m);
       }
@@ -49,7 +49,7 @@ class AdaptiveReverse {
  private:
   // One step back for every lane.
   void step(int rows, size_t all, const Steps& steps, const Real* gradients) {
-    const int d = s_.field.dimension, width = s_.field.width, n = s_.method.tableau.stages, size = rows * width;
+    const int d = s_.field.dimension, n = s_.method.tableau.stages, size = rows * d;
     for (Buffer& given : given_) std::memset(given.get(), 0, size * sizeof(Real));
     std::memset(s_.y.get(), 0, size * sizeof(Real));
     bool between = false;
@@ -58,7 +58,7 @@ class AdaptiveReverse {
     for (int m = 0; m < rows; ++m) {
       const int64_t i = steps.offsets[row_[m]] + --left_[m];
       begin_[m] = steps.begins[i], length_[m] = steps.lengths[i];
-      std::memcpy(s_.y.get() + size_t(m) * width, steps.states + i * d, d * sizeof(Real));
+      std::memcpy(s_.y.get() + size_t(m) * d, steps.states + i * d, d * sizeof(Real));
       const bool final = i + 1 == steps.offsets[row_[m] + 1];
       const double end = final ? s_.outputs.span() : steps.begins[i + 1];
       bool inside = false;
@@ -67,15 +67,15 @@ class AdaptiveReverse {
       for (; next_[m] > 0 && s_.outputs.at[next_[m]] > begin_[m]; --next_[m]) {
         const Real* g = gradients + (next_[m] * all + row_[m]) * d;
         if (s_.outputs.at[next_[m]] == end) {
-          add_rows(1, d, width, g, adjoint_.get() + size_t(m) * width);
+          add_row(d, 1, g, adjoint_.get() + size_t(m) * d);
           continue;
         }
-        add_rows(1, d, width, g, start + size_t(m) * width);
+        add_row(d, 1, g, start + size_t(m) * d);
         const Real x = Real((s_.outputs.at[next_[m]] - begin_[m]) / length_[m]);
         Real power = 1;
         for (int j = 0; j < 4; ++j) {
           power *= x;
-          for (int k = 0; k < d; ++k) quartic[j * width + k] += power * g[k];
+          for (int k = 0; k < d; ++k) quartic[j * d + k] += power * g[k];
         }
         inside = true;
       }
@@ -83,8 +83,8 @@ class AdaptiveReverse {
       between = true;
       for (int k = 0; k < n; ++k)
         for (int j = 0; j < 4; ++j)
-          add_multiple(width, Real(length_[m] * s_.method.dense[4 * k + j]), quartic + j * width,
-                       given_[k].get() + size_t(m) * width);
+          add_row(d, Real(length_[m] * s_.method.dense[4 * k + j]), quartic + j * d,
+                       given_[k].get() + size_t(m) * d);
     }
     const int last = between ? n - 1 : n - 2;  // the last stage serves outputs within the step alone
     for (int i = 0; i <= last; ++i) s_.evaluate(i, rows, begin_.data(), length_.data());
@@ -93,12 +93,12 @@ class AdaptiveReverse {
     for (int i = last; i >= 0; --i) {
       Real* k = s_.stage.get();
       for (int m = 0; m < rows; ++m) {
-        Real* to = k + size_t(m) * width;
-        std::memcpy(to, given_[i].get() + size_t(m) * width, width * sizeof(Real));
-        add_multiple(width, Real(t.b[i] * length_[m]), adjoint_.get() + size_t(m) * width, to);
+        Real* to = k + size_t(m) * d;
+        std::memcpy(to, given_[i].get() + size_t(m) * d, d * sizeof(Real));
+        add_row(d, Real(t.b[i] * length_[m]), adjoint_.get() + size_t(m) * d, to);
         for (int j = i + 1; j <= last; ++j)
           if (t.a[j * n + i] != 0)
-            add_multiple(width, Real(t.a[j * n + i] * length_[m]), pulls_[j].get() + size_t(m) * width, to);
+            add_row(d, Real(t.a[j * n + i] * length_[m]), pulls_[j].get() + size_t(m) * d, to);
       }
       if (sign < 0)
         for (int j = 0; j < size; j += kWidth) store(k + j, -load(k + j));
@@ -111,9 +111,9 @@ class AdaptiveReverse {
 
   void move(int from, int to) {
     if (from == to) return;
-    const int width = s_.field.width;
+    const int d = s_.field.dimension;
     row_[to] = row_[from], next_[to] = next_[from], left_[to] = left_[from];
-    std::memcpy(adjoint_.get() + size_t(to) * width, adjoint_.get() + size_t(from) * width, width * sizeof(Real));
+    std::memcpy(adjoint_.get() + size_t(to) * d, adjoint_.get() + size_t(from) * d, d * sizeof(Real));
   }
 
   Stages s_;

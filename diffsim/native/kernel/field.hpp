@@ -40,10 +40,10 @@ struct Part {
 };
 
 struct Field {
-  int dimension, width;
+  int dimension;
   std::vector<Part> parts;
 
-  explicit Field(const FieldSpec& spec) : dimension(spec.dimension), width(padded(spec.dimension)) {
+  explicit Field(const FieldSpec& spec) : dimension(spec.dimension) {
     for (int i = 0; i < spec.n_parts; ++i) parts.emplace_back(spec.parts[i]);
   }
 };
@@ -71,9 +71,9 @@ class FieldWork {
     }
   }
 
-  // f [rows, width] = the derivatives of y [rows, width] at times t [rows] by the parts [first, last).
+  // f [rows, d] = the derivatives of y [rows, d] at times t [rows] by the parts [first, last).
   void evaluate(int rows, const Real* t, const Real* y, FieldRecord& record, Real* f, int first, int last) {
-    std::memset(f, 0, size_t(rows) * field_.width * sizeof(Real));
+    std::memset(f, 0, size_t(rows) * field_.dimension * sizeof(Real));
     for (int i = first; i < last; ++i) {
       const Part& part = field_.parts[i];
       Record& kept = record.parts[i];
@@ -83,14 +83,14 @@ class FieldWork {
       const int width = energy ? part.net.in_width() : part.net.out_width();
       for (int m = 0; m < rows; ++m)
         for (int j = 0; j < part.n; ++j)
-          f[size_t(m) * field_.width + part.spec.to[j]] += Real(part.spec.sign[j]) * results_[i].get()[m * width + j];
+          f[size_t(m) * field_.dimension + part.spec.to[j]] += Real(part.spec.sign[j]) * results_[i].get()[m * width + j];
     }
   }
   void evaluate(int rows, const Real* t, const Real* y, FieldRecord& record, Real* f) {
     evaluate(rows, t, y, record, f, 0, int(field_.parts.size()));
   }
 
-  // Adds to y_adjoint [rows, width], for an adjoint of f [rows, width].
+  // Adds to y_adjoint [rows, d], for an adjoint of f [rows, d].
   void reverse(int rows, const FieldRecord& record, const Real* adjoint, Real* y_adjoint, int first, int last) {
     for (int i = first; i < last; ++i) {
       const Part& part = field_.parts[i];
@@ -99,14 +99,14 @@ class FieldWork {
       for (int m = 0; m < rows; ++m)
         for (int j = 0; j < part.n; ++j)
           results_[i].get()[m * width + j] =
-              Real(part.spec.sign[j]) * adjoint[size_t(m) * field_.width + part.spec.to[j]];
+              Real(part.spec.sign[j]) * adjoint[size_t(m) * field_.dimension + part.spec.to[j]];
       Real* input = inputs_[i].get();
       energy ? work_[i].reverse_energy_gradient(rows, record.parts[i], results_[i].get(), input)
              : work_[i].reverse_value(rows, record.parts[i], results_[i].get(), input);
       const int skip = part.spec.time ? 1 : 0;
       for (int m = 0; m < rows; ++m)
         for (int j = skip; j < part.net.n_in(); ++j)
-          y_adjoint[size_t(m) * field_.width + part.spec.first + j - skip] += input[m * in_width + j];
+          y_adjoint[size_t(m) * field_.dimension + part.spec.first + j - skip] += input[m * in_width + j];
     }
   }
   void reverse(int rows, const FieldRecord& record, const Real* adjoint, Real* y_adjoint) {
@@ -127,7 +127,7 @@ class FieldWork {
     for (int m = 0; m < rows; ++m) {
       if (skip) input[m * width] = t[m];
       for (int j = skip; j < part.net.n_in(); ++j)
-        input[m * width + j] = y[size_t(m) * field_.width + part.spec.first + j - skip];
+        input[m * width + j] = y[size_t(m) * field_.dimension + part.spec.first + j - skip];
     }
   }
 

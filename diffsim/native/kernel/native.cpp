@@ -58,18 +58,18 @@ Purpose reverse_purpose(int weights) { return weights ? Purpose::kWeights : Purp
 class Evaluation {
  public:
   Evaluation(const Field& field, int rows, Purpose purpose)
-      : field_(field), work_(field, rows, purpose), record_(field, rows), times_(rows), y_(size_t(rows) * field.width),
+      : field_(field), work_(field, rows, purpose), record_(field, rows), times_(rows), y_(size_t(rows) * field.dimension),
         f_(y_.size()), adjoint_(y_.size()) {}
 
   void evaluate(int rows, Real t, const Real* y) {
-    read_rows(rows, field_.dimension, field_.width, y, y_.get());
+    copy(size_t(rows) * field_.dimension, y, y_.get());
     for (int m = 0; m < rows; ++m) times_.get()[m] = t;
     work_.evaluate(rows, times_.get(), y_.get(), record_, f_.get());
   }
   void reverse(int rows, Real* y_adjoint) {
     adjoint_.clear();
     work_.reverse(rows, record_, f_.get(), adjoint_.get());
-    write_rows(rows, field_.dimension, field_.width, adjoint_.get(), y_adjoint);
+    copy(size_t(rows) * field_.dimension, adjoint_.get(), y_adjoint);
   }
   Real* f() { return f_.get(); }
   void finish() { work_.finish(); }
@@ -133,7 +133,7 @@ int diffsim_evaluate(const FieldSpec* spec, int rows, double t, const Real* y, R
     const int d = spec->dimension;
     return evaluations(spec, rows, Purpose::kForward, threads, [=](Evaluation& at, int first, int n) {
       at.evaluate(n, Real(t), y + size_t(first) * d);
-      write_rows(n, d, padded(d), at.f(), f + size_t(first) * d);
+      copy(size_t(n) * d, at.f(), f + size_t(first) * d);
     });
   });
 }
@@ -144,7 +144,7 @@ int diffsim_evaluate_reverse(const FieldSpec* spec, int rows, double t, const Re
     const int d = spec->dimension;
     return evaluations(spec, rows, reverse_purpose(weights), threads, [=](Evaluation& at, int first, int n) {
       at.evaluate(n, Real(t), y + size_t(first) * d);
-      read_rows(n, d, padded(d), adjoint + size_t(first) * d, at.f());
+      copy(size_t(n) * d, adjoint + size_t(first) * d, at.f());
       at.reverse(n, y_adjoint + size_t(first) * d);
     });
   });
@@ -160,7 +160,7 @@ int diffsim_squared_error(const FieldSpec* spec, int rows, double t, const Real*
       for (int m = 0; m < n; ++m) {
         Real sum = 0;
         for (int i = 0; i < d; ++i) {
-          Real& f = at.f()[m * padded(d) + i];
+          Real& f = at.f()[size_t(m) * d + i];
           f -= target[size_t(first + m) * d + i];
           sum += f * f;
         }

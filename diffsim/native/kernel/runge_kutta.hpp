@@ -8,19 +8,7 @@ struct Tableau {
   const double *a, *b, *c;
 };
 
-// Rows of states between the caller's [..., d] and ours, whose rows are padded.
-inline void read_rows(int rows, int d, int width, const Real* from, Real* to) {
-  for (int m = 0; m < rows; ++m) std::memcpy(to + size_t(m) * width, from + size_t(m) * d, d * sizeof(Real));
-}
-inline void write_rows(int rows, int d, int width, const Real* from, Real* to) {
-  for (int m = 0; m < rows; ++m) std::memcpy(to + size_t(m) * d, from + size_t(m) * width, d * sizeof(Real));
-}
-inline void add_rows(int rows, int d, int width, const Real* from, Real* to) {
-  for (int m = 0; m < rows; ++m)
-    for (int i = 0; i < d; ++i) to[size_t(m) * width + i] += from[size_t(m) * d + i];
-}
-
-// sum += factor * x for n numbers, a multiple of the vectors' width.
+// sum += factor * x for n numbers of whole tiles, whose memory ends in a whole vector.
 inline void add_multiple(int n, Real factor, const Real* x, Real* sum) {
   for (int i = 0; i < n; i += kWidth) store(sum + i, load(sum + i) + factor * load(x + i));
 }
@@ -37,7 +25,7 @@ class RungeKutta {
  public:
   RungeKutta(const Field& field, const Tableau& tableau, const Grid& grid, int rows, FieldWork::Purpose purpose)
       : field_(field), tableau_(tableau), grid_(grid), work_(field, rows, purpose), times_(rows) {
-    const size_t n = size_t(rows) * field.width;
+    const size_t n = size_t(rows) * field.dimension;
     for (int i = 0; i < tableau.stages; ++i) slopes_.emplace_back(n);
     y_ = Buffer(n), stage_ = Buffer(n), adjoint_ = Buffer(n);
     const int records = purpose == FieldWork::Purpose::kForward ? 1 : tableau.stages;
@@ -46,28 +34,28 @@ class RungeKutta {
 
   // states [n_nodes, all, d] from the first of them, for `rows` trajectories that begin at their addresses.
   void solve(int rows, size_t all, Real* states) {
-    const int d = field_.dimension;
-    read_rows(rows, d, field_.width, states, y_.get());
+    const int d = field_.dimension, n = rows * d;
+    copy(n, states, y_.get());
     for (int step = 0, node = 1; node < grid_.n_nodes; ++node) {
       for (; step < grid_.nodes[node]; ++step) {
         stages(rows, step);
         for (int i = 0; i < tableau_.stages; ++i)
-          if (tableau_.b[i] != 0) add_multiple(rows * field_.width, weight(tableau_.b[i]), slopes_[i].get(), y_.get());
+          if (tableau_.b[i] != 0) add_multiple(n, weight(tableau_.b[i]), slopes_[i].get(), y_.get());
       }
-      write_rows(rows, d, field_.width, y_.get(), states + node * all * d);
+      copy(n, y_.get(), states + node * all * d);
     }
   }
 
   // initial [all, d]: the gradient in the first state, from states of *all* steps and their gradients at the nodes.
   void reverse(int rows, size_t all, const Real* states, const Real* gradients, Real* initial) {
-    const int d = field_.dimension, n = rows * field_.width, s = tableau_.stages;
+    const int d = field_.dimension, n = rows * d, s = tableau_.stages;
     std::vector<Buffer> pulls;
     for (int i = 0; i < s; ++i) pulls.emplace_back(size_t(n));
     adjoint_.clear();
     int node = grid_.n_nodes - 1;
     for (int step = grid_.last(); step >= 0; --step) {
       if (step < grid_.last()) {
-        read_rows(rows, d, field_.width, states + size_t(step) * all * d, y_.get());
+        copy(n, states + size_t(step) * all * d, y_.get());
         stages(rows, step);
         // Stage i reaches the step's end by b, and every later stage by a.
         for (int i = s - 1; i >= 0; --i) {
@@ -82,9 +70,9 @@ class RungeKutta {
         for (int i = 0; i < s; ++i) add_multiple(n, 1, pulls[i].get(), adjoint_.get());
       }
       if (node >= 0 && grid_.nodes[node] == step)
-        add_rows(rows, d, field_.width, gradients + size_t(node--) * all * d, adjoint_.get());
+        add_row(n, 1, gradients + size_t(node--) * all * d, adjoint_.get());
     }
-    write_rows(rows, d, field_.width, adjoint_.get(), initial);
+    copy(n, adjoint_.get(), initial);
   }
 
   void finish() { work_.finish(); }
@@ -94,7 +82,7 @@ class RungeKutta {
 
   // The slopes of all stages of a step from y_.
   void stages(int rows, int step) {
-    const int n = rows * field_.width, s = tableau_.stages;
+    const int n = rows * field_.dimension, s = tableau_.stages;
     for (int i = 0; i < s; ++i) {
       const Real* y = y_.get();
       if (i > 0) {

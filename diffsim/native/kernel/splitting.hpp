@@ -15,7 +15,7 @@ class Splitting {
  public:
   Splitting(const Field& field, const Moves& moves, const Grid& grid, int rows, FieldWork::Purpose purpose)
       : field_(field), moves_(moves), grid_(grid), work_(field, rows, purpose), times_(rows) {
-    const size_t n = size_t(rows) * field.width;
+    const size_t n = size_t(rows) * field.dimension;
     y_ = Buffer(n), drift_ = Buffer(n), force_ = Buffer(n), adjoint_ = Buffer(n), given_ = Buffer(n), pull_ = Buffer(n);
     for (int i = 0; i < moves.n; ++i) records_.emplace_back(field, rows);
     first_.emplace_back(field, rows);
@@ -23,32 +23,32 @@ class Splitting {
 
   // states [n_nodes, all, d] from the first; `inner` [steps + 1, all, d], if any, takes what the reverse needs.
   void solve(int rows, size_t all, Real* states, Real* inner) {
-    const int d = field_.dimension, n = rows * field_.width;
-    read_rows(rows, d, field_.width, states, y_.get());
+    const int d = field_.dimension, n = rows * d;
+    copy(n, states, y_.get());
     force(rows, first_[0]);
     add_multiple(n, scaled(moves_.half_kick), force_.get(), y_.get());
-    if (inner != nullptr) write_rows(rows, d, field_.width, y_.get(), inner);
+    if (inner != nullptr) copy(n, y_.get(), inner);
     for (int step = 0, node = 1; node < grid_.n_nodes; ++node) {
       for (; step < grid_.nodes[node]; ++step) {
         advance(rows);
-        if (inner != nullptr) write_rows(rows, d, field_.width, y_.get(), inner + size_t(step + 1) * all * d);
+        if (inner != nullptr) copy(n, y_.get(), inner + size_t(step + 1) * all * d);
       }
       std::memcpy(given_.get(), y_.get(), n * sizeof(Real));
       add_multiple(n, -scaled(moves_.half_kick), force_.get(), given_.get());
-      write_rows(rows, d, field_.width, given_.get(), states + size_t(node) * all * d);
+      copy(n, given_.get(), states + size_t(node) * all * d);
     }
   }
 
   void reverse(int rows, size_t all, const Real* start, const Real* inner, const Real* gradients, Real* initial) {
-    const int d = field_.dimension, n = rows * field_.width;
+    const int d = field_.dimension, n = rows * d;
     adjoint_.clear();
     int node = grid_.n_nodes - 1;
     for (int step = grid_.last() - 1; step >= 0; --step) {
       given_.clear();
       if (grid_.nodes[node] == step + 1)
-        add_rows(rows, d, field_.width, gradients + size_t(node--) * all * d, given_.get());
+        add_row(n, 1, gradients + size_t(node--) * all * d, given_.get());
       add_multiple(n, 1, given_.get(), adjoint_.get());
-      read_rows(rows, d, field_.width, inner + size_t(step) * all * d, y_.get());
+      copy(n, inner + size_t(step) * all * d, y_.get());
       advance(rows);
       for (int i = moves_.n - 1; i >= 0; --i) {
         // Adjoints of the force: of this kick, and of the half kick that was taken back from what was given out.
@@ -61,13 +61,13 @@ class Splitting {
         work_.reverse(rows, records_[i], pull_.get(), adjoint_.get(), 0, 1);
       }
     }
-    read_rows(rows, d, field_.width, start, y_.get());
+    copy(n, start, y_.get());
     force(rows, first_[0]);
     pull_.clear();
     add_multiple(n, scaled(moves_.half_kick), adjoint_.get(), pull_.get());
     work_.reverse(rows, first_[0], pull_.get(), adjoint_.get(), 1, 2);
-    add_rows(rows, d, field_.width, gradients, adjoint_.get());
-    write_rows(rows, d, field_.width, adjoint_.get(), initial);
+    add_row(n, 1, gradients, adjoint_.get());
+    copy(n, adjoint_.get(), initial);
   }
 
   void finish() { work_.finish(); }
@@ -80,7 +80,7 @@ class Splitting {
   }
 
   void advance(int rows) {
-    const int n = rows * field_.width;
+    const int n = rows * field_.dimension;
     for (int i = 0; i < moves_.n; ++i) {
       work_.evaluate(rows, times_.get(), y_.get(), records_[i], drift_.get(), 0, 1);
       add_multiple(n, scaled(moves_.drifts[i]), drift_.get(), y_.get());

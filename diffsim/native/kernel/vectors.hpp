@@ -30,6 +30,17 @@ inline int padded(int n) { return (n + kWidth - 1) / kWidth * kWidth; }
 inline Vector load(const Real* p) { return *reinterpret_cast<const Vector*>(p); }
 inline void store(Real* p, Vector v) { *reinterpret_cast<Vector*>(p) = v; }
 
+inline void copy(size_t n, const Real* from, Real* to) { std::memcpy(to, from, n * sizeof(Real)); }
+
+// sum += factor * x for n numbers anywhere in memory.
+inline void add_row(int n, Real factor, const Real* x, Real* sum) {
+  typedef Real Loose __attribute__((vector_size(kBytes), aligned(sizeof(Real)), may_alias));
+  int i = 0;
+  for (; i + kWidth <= n; i += kWidth)
+    *reinterpret_cast<Loose*>(sum + i) += factor * *reinterpret_cast<const Loose*>(x + i);
+  for (; i < n; ++i) sum[i] += factor * x[i];
+}
+
 // Numbers in aligned memory, zero at first.
 class Buffer {
  public:
