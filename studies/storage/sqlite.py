@@ -95,7 +95,7 @@ class SQLiteStorage(Database):
                 driver = connection.connection.driver_connection
                 assert isinstance(driver, sqlite3.Connection)
                 if write:
-                    self._pace(driver)
+                    self._pace(driver, connection.info)
                 # A transaction that reads first and writes later can fail at its first write; taking the lock cannot.
                 driver.execute("BEGIN IMMEDIATE" if write else "BEGIN")
                 return work(connection)
@@ -111,10 +111,13 @@ class SQLiteStorage(Database):
             self._texts.clear()
             self._file = file
 
-    def _pace(self, connection: sqlite3.Connection) -> None:
+    def _pace(self, connection: sqlite3.Connection, known: dict[str, str]) -> None:
         """Waits for the disk at most once a second: a commit that does so makes all earlier ones outlive the power."""
         due = time.monotonic() - self._synced >= SYNC_SECONDS
-        connection.execute(f"PRAGMA synchronous = {'FULL' if due else 'NORMAL'}")
+        mode = "FULL" if due else "NORMAL"
+        if known.get("synchronous") != mode:
+            connection.execute(f"PRAGMA synchronous = {mode}")
+            known["synchronous"] = mode
         if due:
             self._synced = time.monotonic()
 

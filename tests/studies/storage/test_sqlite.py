@@ -209,3 +209,18 @@ def test_storages_load_without_torch():
     program = "import sys, studies.cli, studies.storage.sqlite; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+def test_a_write_waits_for_the_disk_when_a_second_has_passed(tmp_path, monkeypatch):
+    storage, modes = SQLiteStorage(tmp_path / "runs.db"), []
+    study, pace = Study(BOX, Sobol(), storage), storage._pace
+
+    def noting(connection, known):
+        pace(connection, known)
+        modes.extend(connection.execute("PRAGMA synchronous").fetchone())
+
+    monkeypatch.setattr(storage, "_pace", noting)
+    for passed in (True, False, False, True, False):
+        storage._synced = float("-inf" if passed else "inf")
+        study.ask()
+    assert modes == [2, 1, 1, 2, 1], "FULL, then NORMAL"
