@@ -31,6 +31,10 @@ EXPERIMENTS = {
     "chnn_3": "chains:chain_3",
     "chnn_5": "chains:chain_5",
     "graph_springs": "particles:springs",
+    "vin_noisy_pendulum": "noisy:noisy_pendulum",
+    "gradient_learning": "noisy:gradient_learning",
+    "seir_second_wave": "noisy:second_wave",
+    "trajectory_gan": "noisy:trajectory_gan",
 }
 
 _HEAD = """# Learned dynamics

@@ -53,7 +53,7 @@ def _chain(n: int, setting: Setting) -> list[Row]:
     rows: list[Row] = []
     for name, (field, published) in models.items():
         with clock() as watch:
-            fit(field, data, training=Training("lbfgs", steps=setting.choose(80, 1000)))
+            fit(field, data, training=Training("lbfgs", steps=setting.choose(250, 1000)))
             if setting.full:
                 roll = Solver("rk4", step=_DT, gradient="backprop")
                 fit(field, train, RolloutLoss(5), Training("lbfgs", steps=200), roll)

@@ -119,12 +119,12 @@ def pendulum(setting: Setting) -> list[Row]:
         PositiveMatrix(1, nn.Sequential(chart, _small(2, 1, setting.seed)), floor=0.01),
         nn.Sequential(chart, _small(2, 1, setting.seed + 1)),
     )
-    matrix = nn.Sequential(chart, _small(2, 1, setting.seed + 2))
+    matrix = _Behind(chart, _small(2, 1, setting.seed + 2), column=True)
     net = _small(3, 2, setting.seed)
     return _measure(
         task,
         {
-            "SymODEN": lambda u: PortHamiltonian(energy, input=Input(u, lambda q: matrix(q)[..., None])),
+            "SymODEN": lambda u: PortHamiltonian(energy, input=Input(u, matrix)),
             "baseline": lambda u: _Driven(net, u),
         },
         setting,

@@ -1,0 +1,144 @@
+"""Noise and little data: variational integrators, energies with forces, a second epidemic wave, a trajectory GAN."""
+
+import torch
+from torch import Tensor, nn
+
+from benchmarks.dynamics_experiments.common import Row, Setting, clock, run_or_nan, uniform
+from diffsim import (
+    SEIR,
+    AngleFeatures,
+    HamiltonianField,
+    HenonHeiles,
+    MassSpring,
+    NeuralField,
+    RolloutLoss,
+    Solver,
+    Training,
+    Trajectory,
+    VariationalField,
+    VectorField,
+    fit,
+    fit_energy,
+    mlp,
+    odeint,
+    roll_out,
+)
+from diffsim.systems import SecondWave
+from surrogates import CramerGAN
+
+__all__ = ["gradient_learning", "noisy_pendulum", "second_wave", "trajectory_gan"]
+
+_EXACT = Solver("dopri8", rtol=1e-9, atol=1e-10)
+
+
+class _True(VectorField):
+    def forward(self, t: Tensor, y: Tensor) -> Tensor:
+        q, v = y.chunk(2, dim=-1)
+        return torch.cat([v, -9.82 * q.sin()], dim=-1)
+
+
+def noisy_pendulum(setting: Setting) -> list[Row]:
+    """VIN: one run of 150 noisy samples (.33), then 100 steps from three exact states."""
+    generator = torch.Generator().manual_seed(setting.seed)
+
+    def start(n: int) -> Tensor:
+        side = torch.where(torch.rand(n, 1, generator=generator) < 0.5, -1.0, 1.0).double()
+        q = side * (torch.pi - uniform(generator, 0.1, torch.pi / 2, n, 1))
+        return torch.cat([q, uniform(generator, -1, 1, n, 1)], dim=-1)
+
+    t = torch.arange(150, dtype=torch.float64) * 0.1
+    with torch.no_grad():
+        noisy = Trajectory(t, odeint(_True(), start(1), t, _EXACT)).noise(0.33, seed=setting.seed + 1)
+        test = odeint(_True(), start(3), t[:101], _EXACT)
+    width = setting.choose(24, 200)
+
+    def periodic(n_out: int, seed: int) -> nn.Module:
+        return nn.Sequential(AngleFeatures(1), mlp(2, n_out, (width,), seed=seed, dtype=torch.float64))
+
+    models: dict[str, VectorField] = {
+        f"VIN, {scheme}": VariationalField(periodic(1, setting.seed), scheme=scheme)
+        for scheme in ("velocity", "stoermer", "rotation")
+    }
+    models["baseline"] = NeuralField(mlp(2, 2, (width,), seed=setting.seed, dtype=torch.float64))
+    rows: list[Row] = []
+    for name, field in models.items():
+        discrete = isinstance(field, VariationalField)
+        loss = RolloutLoss(20, initial="free", noise=0.33, learn_noise=True, discrete=discrete)
+        solver = Solver("rk4", step=0.1, gradient="backprop")
+        with clock() as watch:
+            fit(field, noisy, loss, Training("lbfgs", steps=setting.choose(150, 1000), weight_decay=1e-4), solver)
+        with torch.no_grad():
+            run = roll_out(field, test[0], t[:101]) if discrete else run_or_nan(field, test[0], t[:101], solver)
+        error = (run - test).square().sum(-1).mean(0)
+        note = f"median of three {float(error.median()):.3g}, {watch.seconds:.0f} s"
+        rows.append(Row(name, "squared error of states, mean over 100 steps", float(error.mean()), None, note))
+    return rows
+
+
+def gradient_learning(setting: Setting) -> list[Row]:
+    """Energies alone against energies with forces: Henon-Heiles, errors of the energy on 1000 other states."""
+    truth, rows = HenonHeiles(), []
+    generator = torch.Generator().manual_seed(setting.seed)
+    judged = uniform(generator, -1, 1, 1000, 4)
+    for n in (10, 20, 40, 80):
+        y = uniform(generator, -1, 1, n, 4)
+        for name, gradient in (("values alone", None), ("values and forces", truth.energy_gradient(y))):
+            field = HamiltonianField(mlp(4, 1, (32,), seed=setting.seed, dtype=torch.float64))
+            fit_energy(field, y, truth.energy(y), gradient, training=Training("lbfgs", steps=setting.choose(300, 3000)))
+            error = (field.energy(judged) - truth.energy(judged)).detach().square().mean().sqrt()
+            rows.append(Row(name, f"energy, root mean squared error, {n} states", float(error)))
+    return rows
+
+
+def second_wave(setting: Setting) -> list[Row]:
+    """R0(t) with a second wave from daily shares with noise .001: relative errors of its constants."""
+    known = {"base": 1.4, "amplitude": 3.0, "frequency": 0.15}
+
+    def epidemic(values: dict[str, float], learn: bool) -> SEIR:
+        given = {k: nn.Parameter(torch.tensor(v).double()) if learn else v for k, v in values.items()}
+        return SEIR(SecondWave(start=30.0, decay_time=20.0, **given), 5.2, 6.0)
+
+    t = torch.linspace(0, 60, 61, dtype=torch.float64)
+    y0 = torch.tensor([[0.99, 0.01, 0.0, 0.0]], dtype=torch.float64)
+    solver = Solver("rk4", step=setting.choose(2, 1) / 2, gradient="backprop")
+    with torch.no_grad():
+        runs = Trajectory(t, odeint(epidemic(known, False), y0, t, _EXACT)).noise(1e-3, seed=setting.seed)
+    field = epidemic({"base": 1.2, "amplitude": 2.0, "frequency": 0.12}, True)
+    fit(field, runs, RolloutLoss(None), Training("lbfgs", steps=60), solver)
+    found = {name.split(".")[-1]: float(p.detach()) for name, p in field.named_parameters()}
+    return [Row("SEIR, second wave", f"relative error of {k}", abs(found[k] / v - 1)) for k, v in known.items()]
+
+
+def trajectory_gan(setting: Setting) -> list[Row]:
+    """A generative adversarial network from initial states to whole runs, beside a field, on a spring."""
+    t = torch.linspace(0, 6, 31)
+    generator = torch.Generator().manual_seed(setting.seed)
+
+    def runs(n: int, low: float, high: float) -> Trajectory:
+        r, angle = uniform(generator, low, high, n), uniform(generator, 0, 2 * torch.pi, n)
+        y0 = torch.stack([r * angle.cos(), r * angle.sin()], dim=-1)
+        return Trajectory(t, odeint(MassSpring(), y0, t.double(), _EXACT).float())
+
+    train = runs(setting.choose(200, 2000), 0.5, 1.0)
+    gan = CramerGAN(2, 2 * (len(t) - 1), seed=setting.seed)
+    field = HamiltonianField(mlp(2, 1, (32,), seed=setting.seed))
+    with clock() as gan_watch:
+        gan.fit(train.y0, train.y[1:].transpose(0, 1).flatten(1), training=Training(steps=setting.choose(400, 5000)))
+    with clock() as watch:
+        fit(field, train[list(range(10))], training=Training("lbfgs", steps=200))
+    rows: list[Row] = []
+    for where, test in (("inside", runs(50, 0.5, 1.0)), ("outside", runs(50, 1.0, 1.5))):
+        draws = gan.sample(test.y0, None, 20, torch.Generator().manual_seed(1)).mean(0).detach()
+        made = draws.unflatten(-1, (len(t) - 1, 2)).transpose(0, 1)
+        for name, run, seconds in (
+            ("trajectory GAN, mean of 20 draws", made, gan_watch.seconds),
+            ("HNN, from 10 runs", run_or_nan(field, test.y0, t, Solver("rk4", step=0.05))[1:], watch.seconds),
+        ):
+            states = float((run - test.y[1:]).square().mean())
+            spring = MassSpring()
+            energy = float((spring.energy(run) - spring.energy(test.y[1:])).square().mean())
+            rows += [
+                Row(name, f"state, mean squared error, {where}", states, None, f"{seconds:.0f} s"),
+                Row(name, f"energy, mean squared error, {where}", energy, None, f"{seconds:.0f} s"),
+            ]
+    return rows
