@@ -31,9 +31,9 @@ class NoisyExpectedImprovement:
     """Bayesian optimisation by noisy expected improvement, on the mean objectives of repeated simulations.
 
     The model is a mixture of Gaussian processes, whose settings are as likely as the data make them. It knows
-    logarithmic, integer and choice parameters; what it proposes satisfies the box's constraints, and was not tried before,
-    unless all was. Every other point is sought where more than the noise may be gained, so that the search leaves a basin
-    in which only noise is left.
+    logarithmic, integer and choice parameters; what it proposes satisfies the box's constraints, and was not tried
+    before, unless all was. Every other point is sought where more than the noise may be gained: the search leaves a
+    basin in which only noise is left.
 
     Args:
         objective: What is minimised, of the outcome (and the inputs x, where observed); None: the outcome itself.
