@@ -3,6 +3,7 @@
 import ctypes
 import functools
 import hashlib
+import logging
 import os
 import platform
 import shutil
@@ -14,6 +15,7 @@ import torch
 
 __all__ = ["BuildError", "library"]
 
+_LOG = logging.getLogger("diffsim")
 _SOURCES = Path(__file__).parent / "kernel"
 _REALS = {torch.float32: "float", torch.float64: "double"}
 _FLAGS = ("-std=gnu++17", "-O2", "-march=native", "-fno-math-errno", "-fPIC", "-shared", "-pthread")
@@ -48,7 +50,7 @@ def _library(dtype: torch.dtype) -> ctypes.CDLL | BuildError:
     flags = (*_FLAGS, f"-DREAL={_REALS[dtype]}")
     path = _folder() / f"{_fingerprint(compiler, flags)}.so"
     try:
-        if not path.exists():
+        if not _whole(path):
             _build(compiler, flags, path)
         return ctypes.CDLL(str(path))
     except BuildError as error:
@@ -88,15 +90,29 @@ def _processor() -> str:
     return "".join(sorted({line for line in lines if line.startswith(("model name", "flags", "Features"))}))
 
 
+def _whole(path: Path) -> bool:
+    """Whether the library is there, undamaged: loading a torn one may end the process."""
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest() == _digest(path).read_text()
+    except OSError:
+        return False
+
+
+def _digest(path: Path) -> Path:
+    return path.with_suffix(".sha256")
+
+
 def _build(compiler: str, flags: tuple[str, ...], path: Path) -> None:
     # Built beside its place and renamed: another process sees a whole library or none.
     part = path.with_name(f"{path.stem}.{os.getpid()}.part")
     command = [compiler, *flags, "-o", str(part), str(_SOURCES / "native.cpp")]
     try:
+        _LOG.info("building the native library: %s", " ".join(command))
         done = subprocess.run(command, capture_output=True, text=True, timeout=_SECONDS, stdin=subprocess.DEVNULL)
         if done.returncode:
             last = "; ".join(done.stderr.strip().splitlines()[-3:])
             raise BuildError(f"{compiler} failed with exit status {done.returncode}: {last}")
+        _digest(path).write_text(hashlib.sha256(part.read_bytes()).hexdigest())
         part.replace(path)
     except (OSError, subprocess.TimeoutExpired) as error:
         raise BuildError(f"{compiler} failed: {error}") from error
