@@ -23,6 +23,7 @@ from diffsim.integrate.odeint import odeint, simulate
 from diffsim.integrate.solution import Solution, solve
 from diffsim.integrate.solver import Solver
 from diffsim.metrics import coordinate_error, energy_drift, energy_error, rmse, valid_prediction_time
+from diffsim.native.choose import backend_of
 from diffsim.systems.double_pendulum import DoublePendulum
 from diffsim.systems.epidemic import SEIR
 from diffsim.systems.free_particle import FreeParticle
@@ -103,6 +104,7 @@ __all__ = [
     "VanDerPol",
     "VariationalField",
     "VectorField",
+    "backend_of",
     "check_canonical",
     "check_vector_field",
     "coordinate_error",
