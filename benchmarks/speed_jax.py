@@ -125,14 +125,11 @@ def _weights(field: nn.Module) -> Any:
         return jnp.asarray(np.ascontiguousarray(x.detach().numpy()))
 
     nets = [net for net in field.children() if isinstance(net, nn.Sequential)]
-    layers = [
-        [
-            (array(layer.weight.T),) if layer.bias is None else (array(layer.weight.T), array(layer.bias))
-            for layer in net
-            if isinstance(layer, nn.Linear)
-        ]
-        for net in nets
-    ]
+    layers = []
+    for net in nets:
+        linear = [layer for layer in net if isinstance(layer, nn.Linear)]
+        # The last layer has no bias.
+        layers.append([(array(x.weight.T), array(x.bias)) for x in linear[:-1]] + [(array(linear[-1].weight.T),)])
     return layers[0] if len(layers) == 1 else layers
 
 

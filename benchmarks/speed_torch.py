@@ -151,8 +151,11 @@ def _torchdyn(task: Task, field: nn.Module, y: Tensor) -> Tensor:
 def _torchode(task: Task, field: nn.Module, y: Tensor) -> Tensor:
     term: Any = torchode.ODETerm(field)
     controller: Any = torchode.IntegralController(atol=TOLERANCE, rtol=TOLERANCE, term=term)
-    solver: Any = torchode.AutoDiffAdjoint(torchode.Dopri5(term=term), controller)
-    problem: Any = torchode.InitialValueProblem(y0=y, t_eval=task.t.expand(len(y), -1))
+    method: Any = torchode.Dopri5(term=term)
+    start: Any = y
+    times: Any = task.t.expand(len(y), -1)
+    solver: Any = torchode.AutoDiffAdjoint(method, controller)
+    problem: Any = torchode.InitialValueProblem(y0=start, t_eval=times)
     return solver.solve(problem).ys[:, 1:].transpose(0, 1)
 
 
