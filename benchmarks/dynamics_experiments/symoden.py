@@ -191,10 +191,13 @@ def pendulum_embedded(setting: Setting) -> list[Row]:
     )
     rows, model, matrix = _embedded(task, chart, setting)
     potential = model.function.get_submodule("function")  # pyright: ignore
+    # Mass, potential and input matrix are learned up to a common factor: damping in units of the motor's.
+    with torch.no_grad():
+        damping = float(matrix(torch.zeros(1, dtype=torch.float64)).abs())
     shaping = EnergyShaping(
         potential,
         lambda q: -potential(q),
-        damping=3.0,
+        damping=damping,
         matrix=matrix,
         limit=5.0,
         plant=torch.eye(1, dtype=torch.float64),

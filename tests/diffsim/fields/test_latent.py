@@ -54,7 +54,7 @@ def test_a_latent_hamiltonian_learns_to_continue_pictures():
     report = optimise(
         lambda i: model.loss(before if i is None else before[i], after if i is None else after[i], canonical=10.0, dynamics=10.0),
         list(model.parameters()),
-        Training(steps=1500, lr=3e-3, batch=64),
+        Training(steps=700, lr=5e-3, batch=64),
         n_terms=len(before),
     )
     assert report.losses[-1] < 0.2 * report.losses[0]
