@@ -39,11 +39,13 @@ struct Layer {
   Layer(int n_in_, int n_out_, const Real* weight, const Real* bias_)
       : n_in(n_in_), n_out(n_out_), in_width(padded(n_in_)), out_width(padded(n_out_)),
         forward(size_t(n_in_) * out_width), backward(size_t(n_out_) * in_width), bias(out_width) {
-    for (int o = 0; o < n_out; ++o) {
-      std::memcpy(backward.get() + size_t(o) * in_width, weight + size_t(o) * n_in, n_in * sizeof(Real));
-      for (int i = 0; i < n_in; ++i) forward.get()[size_t(i) * out_width + o] = weight[size_t(o) * n_in + i];
-    }
-    if (bias_ != nullptr) std::memcpy(bias.get(), bias_, n_out * sizeof(Real));
+    for (int o = 0; o < n_out; ++o) copy(n_in, weight + size_t(o) * n_in, backward.get() + size_t(o) * in_width);
+    constexpr int block = 16;  // columns at a time, so that the lines they go to stay in the cache
+    for (int first = 0; first < n_in; first += block)
+      for (int o = 0; o < n_out; ++o)
+        for (int i = first; i < n_in && i < first + block; ++i)
+          forward.get()[size_t(i) * out_width + o] = weight[size_t(o) * n_in + i];
+    if (bias_ != nullptr) copy(n_out, bias_, bias.get());
   }
 };
 
