@@ -124,6 +124,13 @@ class Surrogate(nn.Module, ABC):
         outcome = self.sample(theta, x, n, generator)
         return self._values(objective, outcome, x).mean(0)
 
+    def _noise(self, width: int, theta: Tensor, x: Tensor | None, n: int, generator: torch.Generator) -> Tensor:
+        """Standard normal numbers that rows of x do not share and rows of theta do, [n, 1, ..., *x's batch, width]."""
+        _, x, batch = self._check_call(theta, x)
+        own = x.shape[:-1] if x is not None else torch.Size()
+        noise = torch.randn(n, *own, width, dtype=torch.float64, generator=generator, device=generator.device)
+        return noise.to(theta).reshape(n, *[1] * (len(batch) - len(own)), *own, width)
+
     def _values(self, objective: Callable[..., Tensor], outcome: Tensor, x: Tensor | None) -> Tensor:
         """The objective of outcomes [..., m], shape [...]."""
         values = objective(outcome) if x is None else objective(outcome, x.expand(*outcome.shape[:-1], x.shape[-1]))

@@ -22,6 +22,7 @@ from surrogates.surrogate import Surrogate
 __all__ = ["LocalDescent"]
 
 LEAST = 8  # rows for a first fit
+WAIT = 1.5  # times the simulations, before surrogates that did not lead are fitted again
 PATIENCE = 3  # rounds in which nothing is seen in the whole box, before the descent starts anew
 _CACHE: dict[tuple[object, ...], tuple[Region, LocalModel | None]] = {}  # spares a second fit; changes no number
 _N_CACHED = 8
@@ -159,7 +160,10 @@ class LocalDescent:
         rows, new = self._rows(history, began, region)
         if len(rows) < LEAST or len(rows.unit.unique(dim=0)) < 4:
             return _seek(region, rows), None
-        model = fit_ladder(rows, self.objective, self._surrogates, seed)
+        due = len(history) >= region.wait
+        model = fit_ladder(rows, self.objective, self._surrogates if due else (), seed)
+        if due:
+            region = replace(region, wait=0 if model.is_given else math.ceil(WAIT * len(history)))
         tested = region
         if region.previous is not None and _finished(history, began, region) and _fails(history, began, int(new.sum())):
             tested = reject(region, f"only {int(new.sum())} simulations succeeded")

@@ -17,6 +17,7 @@ from surrogates.surrogate import Surrogate
 __all__ = ["LocalModel", "Rows", "fit_ladder", "search_ball"]
 
 PROCESS = "process"  # the rung that judges: directions chosen from the same rows would be too sure
+OUTCOME = "process of the outcome"
 HELD_OUT = 0.25
 MANY = 10  # parameters: above, few directions are looked for
 DIRECTIONS = 3
@@ -65,6 +66,11 @@ class LocalModel:
     response: Response
     scores: dict[str, float]
     surrogate: Surrogate | None = None
+
+    @property
+    def is_given(self) -> bool:
+        """Whether the rung is one of the user's surrogates."""
+        return self.surrogate is not None and self.name != OUTCOME
 
 
 def fit_ladder(
@@ -190,7 +196,7 @@ def _generative(
     width = rows.outcome[0].numel()
     d, k = rows.unit.shape[1], 0 if rows.x is None else rows.x.shape[1]
     if objective is not None and 1 < width <= MANY:
-        rungs["process of the outcome"] = ProcessResponse(d, width, k)
+        rungs[OUTCOME] = ProcessResponse(d, width, k)
     for number, make in enumerate(surrogates):
         surrogate = make()
         name = type(surrogate).__name__

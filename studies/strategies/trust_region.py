@@ -38,6 +38,7 @@ class Region:
         decision: What was decided, and why.
         rung: The surrogate that led here.
         scores: Held-out mean squared error of each surrogate, as a share of the variance.
+        wait: The user's surrogates sit out until there are so many simulations.
         best: The answer of the descents before this one.
         best_value: Its mean objective.
     """
@@ -57,6 +58,7 @@ class Region:
     decision: str = "start"
     rung: str = ""
     scores: Mapping[str, float] | None = None
+    wait: int = 0
     best: tuple[float, ...] | None = None
     best_value: float | None = None
 

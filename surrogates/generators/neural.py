@@ -121,13 +121,6 @@ class NeuralSurrogate(Surrogate):
         distribution = self(theta, x)
         return distribution.push(self._noise(distribution.n_noise, theta, x, n, generator))
 
-    def _noise(self, width: int, theta: Tensor, x: Tensor | None, n: int, generator: torch.Generator) -> Tensor:
-        """Standard normal numbers that rows of x do not share and rows of theta do, [n, 1, ..., *x's batch, width]."""
-        _, x, batch = self._check_call(theta, x)
-        own = x.shape[:-1] if x is not None else torch.Size()
-        noise = torch.randn(n, *own, width, dtype=torch.float64, generator=generator, device=generator.device)
-        return noise.to(theta).reshape(n, *[1] * (len(batch) - len(own)), *own, width)
-
     def _weight(self) -> Tensor:
         return next(self.parameters())
 

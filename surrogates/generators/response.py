@@ -16,6 +16,8 @@ from surrogates.surrogate import Surrogate
 
 __all__ = ["LinearResponse", "ProcessResponse", "QuadraticResponse", "Response"]
 
+_AT_ONCE = 4096  # rows: bounds the memory of many parameters against many inputs
+
 
 class Response(Surrogate):
     """A normal distribution of the outcome about a mean with a Bayesian posterior, each outcome by itself.
@@ -47,18 +49,15 @@ class Response(Surrogate):
         self.bases: list[Tensor] = []
 
     def forward(self, theta: Tensor, x: Tensor | None = None) -> Distribution:
+        return Independent(Normal(*self._moments(theta, x)), 1)
+
+    def sample(self, theta: Tensor, x: Tensor | None, n: int, generator: torch.Generator) -> Tensor:
         theta, x, batch = self._check_call(theta, x)
-        self._check_fitted()
-        z = self.units(theta.double()).expand(*batch, self.dim).reshape(-1, self.dim)
-        u = None if x is None else self.input_units(x.double()).expand(*batch, self.n_inputs).reshape(len(z), -1)
-        means: list[Tensor] = []
-        deviations: list[Tensor] = []
-        for column, basis in zip(self.columns, self.bases, strict=True):
-            means.append(column.mean(z @ basis, u))
-            deviations.append((column.noise(z @ basis, u) + column.spread(z @ basis, u).square()).sqrt())
-        mean, deviation = (torch.stack(part, -1).reshape(*batch, -1) for part in (means, deviations))
-        shift, scale = self.outcome_units.shift, self.outcome_units.scale
-        return Independent(Normal((shift + scale * mean).to(theta), (scale * deviation).to(theta)), 1)
+        own = x.shape[:-1] if x is not None else torch.Size()
+        rows = theta.expand(*batch, self.dim).reshape(-1, *batch[len(batch) - len(own) :], self.dim)
+        parts = [self._moments(part, x) for part in rows.split(max(1, _AT_ONCE // max(own.numel(), 1)))]
+        mean, deviation = (torch.cat(moment).reshape(*batch, -1) for moment in zip(*parts, strict=True))
+        return mean + deviation * self._noise(self.n_outcomes, theta, x, n, generator)
 
     def fit(
         self, theta: Tensor, outcome: Tensor, x: Tensor | None = None, training: Training = Training()
@@ -114,6 +113,21 @@ class Response(Surrogate):
         self.columns = [
             KernelRegression(kernel, **column) for kernel, column in zip(kernels, state["columns"], strict=True)
         ]
+
+    def _moments(self, theta: Tensor, x: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation of the outcome, each [..., m]."""
+        theta, x, batch = self._check_call(theta, x)
+        self._check_fitted()
+        z = self.units(theta.double()).expand(*batch, self.dim).reshape(-1, self.dim)
+        u = None if x is None else self.input_units(x.double()).expand(*batch, self.n_inputs).reshape(len(z), -1)
+        means: list[Tensor] = []
+        deviations: list[Tensor] = []
+        for column, basis in zip(self.columns, self.bases, strict=True):
+            means.append(column.mean(z @ basis, u))
+            deviations.append((column.noise(z @ basis, u) + column.spread(z @ basis, u).square()).sqrt())
+        mean, deviation = (torch.stack(part, -1).reshape(*batch, -1) for part in (means, deviations))
+        shift, scale = self.outcome_units.shift, self.outcome_units.scale
+        return (shift + scale * mean).to(theta), (scale * deviation).to(theta)
 
     def _kernel(self, directions: int | None) -> Kernel:
         return Kernel(self.shape, self.dim, self.n_inputs, directions)

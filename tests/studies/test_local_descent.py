@@ -111,14 +111,16 @@ def test_a_short_run_on_the_three_humps():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("problem", "budget"), [(Hump2(), 2000), (Hump40(), 1500)])
-def test_goals_on_the_published_problems(problem, budget):
+@pytest.mark.parametrize(
+    ("problem", "budget", "worst", "median"), [(Hump2(), 2000, -0.75, -0.8), (Hump40(), 1500, -0.6, -0.73)]
+)
+def test_goals_on_the_published_problems(problem, budget, worst, median):
     values = []
     for seed in range(900, 903):
         strategy = LocalDescent(objective=problem.objective, start=problem.start)
         study = run(problem, strategy, budget, Box(problem.space_bounds), seed=seed)
         values.append(float(problem.exact(study.recommend())))
-    assert max(values) < -0.6 and sorted(values)[1] < -0.73  # the benchmark measures the goal itself
+    assert max(values) < worst and sorted(values)[1] < median  # the benchmark measures the goal itself
 
 
 @pytest.mark.parametrize("batch", [1, 7, None])
@@ -247,6 +249,33 @@ def test_the_surrogate_that_knows_the_outcome_wins_the_ladder():
     exact = torch.sin(3 * unit[:20] @ torch.tensor([8.0, 5.0]).double()) * math.exp(-(0.3**2) / 2)
     torch.testing.assert_close(model.mean(unit[:20]), exact, atol=0.35, rtol=0)
     assert torch.autograd.gradcheck(model.mean, unit[:3].clone().requires_grad_(), eps=1e-6, atol=1e-4)
+
+
+class Nonsense(LinearResponse):
+    """Never leads."""
+
+    def expectation(self, objective, theta, x, n, generator):
+        return 0 * super().expectation(objective, theta, x, n, generator) + 1e3
+
+
+@pytest.mark.parametrize("kind", [LinearResponse, Nonsense])
+def test_a_surrogate_that_does_not_lead_sits_out_while_one_that_leads_is_fitted_each_round(kind):
+    def waves(theta, generator):
+        return theta @ torch.tensor([[8.0], [5.0]], dtype=theta.dtype) + 0.1 * noise(theta, generator, 1)
+
+    strategy = LocalDescent(lambda: kind(2), lambda y: torch.sin(y).squeeze(-1), size=12)
+    found = regions(run(waves, strategy, 180).history)
+    n, fitted, led = 0, 0, 0
+    for before, region in itertools.pairwise(found):
+        n += before.size
+        if region.scores is None:  # it starts anew
+            assert region.wait == 0
+            continue
+        due = n >= before.wait
+        assert (kind.__name__ in region.scores) == due
+        assert region.wait == ((0 if region.rung == kind.__name__ else math.ceil(1.5 * n)) if due else before.wait)
+        fitted, led = fitted + due, led + (region.rung == kind.__name__)
+    assert (led >= 3) if kind is LinearResponse else (led == 0 and 4 <= fitted <= 7 < len(found) - 1)
 
 
 def test_outcomes_of_any_shape_reach_the_objective_as_they_are():
@@ -378,7 +407,7 @@ def test_observed_inputs_are_used():
     strategy = LocalDescent(lambda: LinearResponse(2, 1, 1), lambda y, x: y[:, 0] + 0 * x[:, 0], (0.9, 0.9))
     study = run(Shifted(), strategy, 120)
     assert float(bowl(study.recommend())) < 0.3
-    assert "LinearResponse" in regions(study.history)[-1].scores
+    assert "LinearResponse" in regions(study.history)[1].scores
     other = strategy.answer(study.history, lambda y, x: (y - x)[:, 0])
     assert float(bowl(other)) < 0.6
 

@@ -424,3 +424,24 @@ def test_use_before_fit_and_wrong_shapes_are_told(kind):
 def test_directions_are_fewer_than_parameters(directions):
     with pytest.raises(ArgumentError, match="`directions` must lie between 1 and 3"):
         ProcessResponse(4, directions=directions)
+
+
+@pytest.mark.parametrize("k", [0, 2])
+def test_draws_at_many_parameters_are_those_at_each(k, monkeypatch):
+    generator = torch.Generator().manual_seed(0)
+    theta, x = (torch.randn(40, width, generator=generator, dtype=torch.float64) for width in (2, k))
+    inputs = x[:7] if k else None
+    response = ProcessResponse(2, 2, k)
+    response.fit(theta, torch.stack([theta.sum(1), theta.prod(1)], 1), x if k else None)
+    monkeypatch.setattr("surrogates.generators.response._AT_ONCE", 20)  # in several parts
+
+    def draws(rows):
+        at = rows[:, None] if k else rows
+        return response.sample(at, inputs, 5, torch.Generator().manual_seed(3))
+
+    whole = draws(theta)
+    assert whole.shape == ((5, 40, 7, 2) if k else (5, 40, 2))
+    torch.testing.assert_close(whole, torch.cat([draws(row[None]) for row in theta], 1))  # common random numbers
+    spread = response(theta[:, None] if k else theta, inputs).stddev
+    many = response.sample(theta[:1, None] if k else theta[:1], inputs, 4000, generator)
+    torch.testing.assert_close(many.std(0)[0], spread[0], rtol=0.06, atol=0)
