@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from studies.storage.postgres import PostgreSQLStorage
     from studies.storage.resolve import open_storage
     from studies.storage.sqlite import SQLiteStorage
-    from studies.strategies.base import Batched, Optimiser, Strategy
+    from studies.strategies.base import Batched, Optimiser, Strategy, Versatile
     from studies.strategies.cma_es import CMAES
     from studies.strategies.constrained import ConstrainedImprovement
     from studies.strategies.finite_differences import FiniteDifferences
@@ -101,6 +101,7 @@ __all__ = [
     "StudyFile",
     "Trial",
     "TuRBO",
+    "Versatile",
     "WithGradient",
     "check_storage",
     "check_strategy",
@@ -141,7 +142,7 @@ _MODULES = {
     "studies.storage.postgres": ("PostgreSQLStorage",),
     "studies.storage.resolve": ("open_storage",),
     "studies.storage.sqlite": ("SQLiteStorage",),
-    "studies.strategies.base": ("Batched", "Optimiser", "Strategy"),
+    "studies.strategies.base": ("Batched", "Optimiser", "Strategy", "Versatile"),
     "studies.strategies.cma_es": ("CMAES",),
     "studies.strategies.constrained": ("ConstrainedImprovement",),
     "studies.strategies.finite_differences": ("FiniteDifferences",),
