@@ -24,6 +24,7 @@ from studies.storage.base import Result, RoundRecord, StudyRecord
 
 __all__ = ["main"]
 
+REPEATS = 3
 BOX = Box({f"parameter {n}": (0.0, 1.0) for n in range(6)})
 
 
@@ -42,10 +43,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         shutil.rmtree(folder)
     print(f"# Overhead of a study\n\n{chosen.trials:,} trials of a free simulator, six parameters, one outcome.\n")
     print(f"`{shlex.join(['python', '-m', 'benchmarks.storage', *sys.argv[1:]])}`\n")
+    print(f"The least of {REPEATS} measurements, as the machine has other work to do.\n")
     print("| what | wall | CPU |\n|---|---|---|")
     for what, wall, cpu, unit in rows:
         print(f"| {what} | {wall:.3g} {unit} | {cpu:.3g} {unit} |")
-    database = "" if chosen.url else f"; the file has {size / chosen.trials:.0f} bytes a trial"
+    database = "" if chosen.url else f"; the file has {size / (3 * REPEATS * chosen.trials):.0f} bytes a trial"
     print(f"\n{machine()}; one flush of its disk takes {commit * 1e3:.1f} ms{database}.")
 
 
@@ -54,18 +56,25 @@ def measure(url: str, n: int) -> list[tuple[str, float, float, str]]:
     run = f"run-{time.time_ns()}"
     rows: list[tuple[str, float, float, str]] = []
 
-    def take(what: str, work: Callable[[], object], per: int = 1, unit: str = "s") -> None:
-        wall, cpu = time.perf_counter(), time.process_time()
-        work()
+    def take(what: str, work: Callable[[int], object], per: int = 1, unit: str = "s") -> None:
+        seconds: list[tuple[float, float]] = []
+        for repeat in range(REPEATS):
+            wall, cpu = time.perf_counter(), time.process_time()
+            work(repeat)
+            seconds.append((time.perf_counter() - wall, time.process_time() - cpu))
         scale = {"s": 1.0, "ms": 1e3}[unit] / per
-        rows.append((what, (time.perf_counter() - wall) * scale, (time.process_time() - cpu) * scale, unit))
+        rows.append((what, *(min(column) * scale for column in zip(*seconds, strict=True)), unit))
 
-    here, child = Study(BOX, Random(), url, name=f"{run}-here"), Study(BOX, Random(), url, name=f"{run}-child")
-    take('`Study.run`, executor="here", a trial', lambda: here.run(free, trials=n, executor="here"), n, "ms")
-    take("`Study.run`, in a child process, a trial", lambda: child.run(free, trials=n), n, "ms")
-    take("the storage alone: a round and its result, written and read, a trial", lambda: bare(url, run, n), n, "ms")
-    take("open the storage and read the record", lambda: open_storage(url).read(f"{run}-here"))
-    take("open the study and list its history", lambda: Study(BOX, Random(), url, name=f"{run}-here").history.outcome)
+    def study(name: str, repeat: int) -> Study:
+        return Study(BOX, Random(), url, name=f"{run}-{name}-{repeat}")
+
+    here = '`Study.run`, executor="here", a trial'
+    take(here, lambda k: study("here", k).run(free, trials=n, executor="here"), n, "ms")
+    take("`Study.run`, in a child process, a trial", lambda k: study("child", k).run(free, trials=n), n, "ms")
+    what = "the storage alone: a round and its result, written and read, a trial"
+    take(what, lambda k: bare(url, f"{run}-{k}", n), n, "ms")
+    take("open the storage and read the record", lambda k: open_storage(url).read(f"{run}-here-{k}"))
+    take("open the study and list its history", lambda k: study("here", k).history.outcome)
     return rows
 
 
@@ -102,6 +111,8 @@ def machine() -> str:
     lines = info.read_text().splitlines() if info.is_file() else []
     cpu = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
     load = f"{os.getloadavg()[0]:.1f} jobs on {os.cpu_count()} processors" if hasattr(os, "getloadavg") else "unknown"
+    if hasattr(os, "sched_getscheduler") and os.sched_getscheduler(0) == os.SCHED_FIFO:
+        load += ", before which it goes (`chrt -f`)"
     return (
         f"{cpu}, load {load}, Python {platform.python_version()}, SQLAlchemy {version('sqlalchemy')}, "
         f"SQLite {sqlite3.sqlite_version}"
