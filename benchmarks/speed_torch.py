@@ -1,5 +1,7 @@
 """The contenders of the speed benchmark that run on torch: diffsim itself, torchdiffeq, torchode, torchdyn."""
 
+# pyright: reportMissingImports=false, reportMissingModuleSource=false
+
 import copy
 from collections.abc import Callable, Iterator
 from typing import Any

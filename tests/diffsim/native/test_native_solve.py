@@ -242,7 +242,7 @@ def test_many_threads_at_once():
     solver = Solver("rk4", step=0.01, backend="native")
     starts = [torch.randn(20, 2, dtype=torch.float64) for _ in range(8)]
     expected = [results(field, y0, t, solver) for y0 in starts]
-    found = [None] * 8
+    found = {}
 
     def solve(i):
         found[i] = results(field, starts[i], t, solver)
@@ -252,7 +252,7 @@ def test_many_threads_at_once():
         thread.start()
     for thread in threads:
         thread.join()
-    for (states, gradients), (same, exact) in zip(found, expected, strict=True):
+    for (states, gradients), (same, exact) in zip([found[i] for i in range(8)], expected, strict=True):
         torch.testing.assert_close(states, same, rtol=0, atol=0)
         for mine, theirs in zip(gradients, exact, strict=True):
             torch.testing.assert_close(mine, theirs)
