@@ -28,7 +28,7 @@ docs: $(VENV)/.installed-docs  ## build the documentation into docs/_build/html
 	@echo "docs/_build/html/index.html"
 
 bench: $(VENV)/.installed-bench  ## run the benchmarks (long); the tables go to benchmarks/results
-	set -e; for name in active_learning active_learning_bound hnn surrogate_gradients black_box real_simulators optimisers gradients storage; do echo "== $$name"; OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.$$name $(ARGS); done
+	set -e; for name in active_learning active_learning_bound hnn surrogate_gradients black_box real_simulators optimisers gradients storage speed hnn_speed adjoints; do echo "== $$name"; OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.$$name $(ARGS); done
 
 clean:  ## remove the environment and everything that was built
 	rm -rf $(VENV) build dist docs/_build docs/api *.egg-info .pytest_cache .ruff_cache .hypothesis
