@@ -44,16 +44,16 @@ class Stages {
 
   // slopes[i] from y and the slopes before, for rows that begin at `begin` with steps `length`.
   void evaluate(int i, int rows, const double* begin, const double* length) {
-    const int d = field.dimension;
+    const int d = field.dimension, size = rows * d;
     const Tableau& t = method.tableau;
-    std::memcpy(stage.get(), y.get(), size_t(rows) * d * sizeof(Real));
+    stage.clear();
+    for (int j = 0; j < i; ++j)
+      if (t.a[i * t.stages + j] != 0) add_multiple(size, Real(t.a[i * t.stages + j]), slopes[j].get(), stage.get());
     for (int m = 0; m < rows; ++m) {
-      for (int j = 0; j < i; ++j)
-        if (t.a[i * t.stages + j] != 0)
-          add_row(d, Real(t.a[i * t.stages + j] * length[m]), slopes[j].get() + size_t(m) * d,
-                       stage.get() + size_t(m) * d);
+      scale_row(d, Real(length[m]), stage.get() + size_t(m) * d);
       times_.get()[m] = Real(outputs.time(begin[m] + t.c[i] * length[m]));
     }
+    add_multiple(size, 1, y.get(), stage.get());
     slope_at(rows, stage.get(), i, slopes[i].get());
   }
 
@@ -82,7 +82,9 @@ class Adaptive {
   // paths [all]; `keep`: whether they take the states too.
   Adaptive(const Field& field, const Embedded& method, const Outputs& outputs, int lanes, bool keep)
       : s_(field, method, outputs, lanes, FieldWork::Purpose::kForward), lanes_(lanes), keep_(keep), row_(lanes),
-        next_(lanes), begin_(lanes), length_(lanes), quartic_(4 * size_t(field.dimension)) {}
+        next_(lanes), begin_(lanes), length_(lanes) {
+    for (int j = 0; j < 4; ++j) quartics_.emplace_back(s_.y.size());
+  }
 
   // states [T, all, d], the first of them given, of `rows` trajectories from number `first` on.
   void solve(int first, int rows, size_t all, Real* states, Path* paths) {
@@ -98,6 +100,7 @@ class Adaptive {
       if (active > old) launch(old, active);
       if (active == 0) return;
       for (int i = 1; i < n; ++i) s_.evaluate(i, active, begin_.data(), length_.data());
+      made_ = false;
       for (int m = active - 1; m >= 0; --m)
         if (judge(m, all, states, paths[row_[m]])) move(--active, m);
     }
@@ -185,29 +188,34 @@ class Adaptive {
     return true;
   }
 
-  // States at the outputs that a step has reached: the quartic through it, whose coefficients are made once.
+  // States at the outputs that a step has reached, by the quartic through it.
   void give_out(int m, double from, double h, size_t all, Real* states, const Real* end) {
     const int d = s_.field.dimension;
     const Real* y = s_.y.get() + size_t(m) * d;
-    bool made = false;
     for (; next_[m] < s_.outputs.n && s_.outputs.at[next_[m]] <= begin_[m]; ++next_[m]) {
       Real* out = states + (next_[m] * all + row_[m]) * d;
       if (s_.outputs.at[next_[m]] == begin_[m]) {
-        std::memcpy(out, end, d * sizeof(Real));
+        copy(d, end, out);
         continue;
       }
-      Real* c = quartic_.get();
-      if (!made) {
-        quartic_.clear();
-        for (int k = 0; k < s_.method.tableau.stages; ++k)
-          for (int j = 0; j < 4; ++j)
-            add_row(d, Real(h * s_.method.dense[4 * k + j]), s_.slopes[k].get() + size_t(m) * d,
-                         c + j * d);
-        made = true;
-      }
-      const Real x = Real((s_.outputs.at[next_[m]] - from) / h);
-      for (int i = 0; i < d; ++i)
-        out[i] = y[i] + x * (c[i] + x * (c[d + i] + x * (c[2 * d + i] + x * c[3 * d + i])));
+      make_quartics();
+      const Real x = Real((s_.outputs.at[next_[m]] - from) / h), length = Real(h);
+      const Real *c1 = quartics_[0].get() + size_t(m) * d, *c2 = quartics_[1].get() + size_t(m) * d;
+      const Real *c3 = quartics_[2].get() + size_t(m) * d, *c4 = quartics_[3].get() + size_t(m) * d;
+      for (int i = 0; i < d; ++i) out[i] = y[i] + length * x * (c1[i] + x * (c2[i] + x * (c3[i] + x * c4[i])));
+    }
+  }
+
+  // The quartics' coefficients of all lanes, once a step.
+  void make_quartics() {
+    if (made_) return;
+    made_ = true;
+    for (int j = 0; j < 4; ++j) {
+      quartics_[j].clear();
+      for (int k = 0; k < s_.method.tableau.stages; ++k)
+        if (s_.method.dense[4 * k + j] != 0)
+          add_multiple(int(quartics_[j].size()), Real(s_.method.dense[4 * k + j]), s_.slopes[k].get(),
+                       quartics_[j].get());
     }
   }
 
@@ -224,5 +232,6 @@ class Adaptive {
   bool keep_;
   std::vector<int> row_, next_;
   std::vector<double> begin_, length_;
-  Buffer quartic_;
+  bool made_ = false;
+  std::vector<Buffer> quartics_;
 };

@@ -14,7 +14,8 @@ class AdaptiveReverse {
   AdaptiveReverse(const Field& field, const Embedded& method, const Outputs& outputs, int lanes,
                   FieldWork::Purpose purpose)
       : s_(field, method, outputs, lanes, purpose), lanes_(lanes), adjoint_(s_.y.size()), row_(lanes), next_(lanes),
-        left_(lanes), begin_(lanes), length_(lanes), start_(s_.y.size()), quartic_(4 * size_t(field.dimension)) {
+        left_(lanes), begin_(lanes), length_(lanes), start_(s_.y.size()) {
+    for (int j = 0; j < 4; ++j) quartics_.emplace_back(s_.y.size());
     for (int i = 0; i < method.tableau.stages; ++i) pulls_.emplace_back(s_.y.size()), given_.emplace_back(s_.y.size());
   }
 
@@ -50,7 +51,8 @@ class AdaptiveReverse {
   // One step back for every lane.
   void step(int rows, size_t all, const Steps& steps, const Real* gradients) {
     const int d = s_.field.dimension, n = s_.method.tableau.stages, size = rows * d;
-    for (Buffer& given : given_) std::memset(given.get(), 0, size * sizeof(Real));
+    for (Buffer& given : given_) given.clear();
+    for (Buffer& quartic : quartics_) quartic.clear();
     std::memset(s_.y.get(), 0, size * sizeof(Real));
     bool between = false;
     Real* start = start_.get();
@@ -61,9 +63,6 @@ class AdaptiveReverse {
       std::memcpy(s_.y.get() + size_t(m) * d, steps.states + i * d, d * sizeof(Real));
       const bool final = i + 1 == steps.offsets[row_[m] + 1];
       const double end = final ? s_.outputs.span() : steps.begins[i + 1];
-      bool inside = false;
-      quartic_.clear();
-      Real* quartic = quartic_.get();
       for (; next_[m] > 0 && s_.outputs.at[next_[m]] > begin_[m]; --next_[m]) {
         const Real* g = gradients + (next_[m] * all + row_[m]) * d;
         if (s_.outputs.at[next_[m]] == end) {
@@ -72,34 +71,30 @@ class AdaptiveReverse {
         }
         add_row(d, 1, g, start + size_t(m) * d);
         const Real x = Real((s_.outputs.at[next_[m]] - begin_[m]) / length_[m]);
-        Real power = 1;
-        for (int j = 0; j < 4; ++j) {
+        Real power = Real(length_[m]);
+        for (Buffer& quartic : quartics_) {
           power *= x;
-          for (int k = 0; k < d; ++k) quartic[j * d + k] += power * g[k];
+          add_row(d, power, g, quartic.get() + size_t(m) * d);
         }
-        inside = true;
+        between = true;
       }
-      if (!inside) continue;
-      between = true;
-      for (int k = 0; k < n; ++k)
-        for (int j = 0; j < 4; ++j)
-          add_row(d, Real(length_[m] * s_.method.dense[4 * k + j]), quartic + j * d,
-                       given_[k].get() + size_t(m) * d);
     }
+    for (int k = 0; between && k < n; ++k)
+      for (int j = 0; j < 4; ++j)
+        if (s_.method.dense[4 * k + j] != 0)
+          add_multiple(size, Real(s_.method.dense[4 * k + j]), quartics_[j].get(), given_[k].get());
     const int last = between ? n - 1 : n - 2;  // the last stage serves outputs within the step alone
     for (int i = 0; i <= last; ++i) s_.evaluate(i, rows, begin_.data(), length_.data());
     const Tableau& t = s_.method.tableau;
     const Real sign = Real(s_.outputs.sign);
     for (int i = last; i >= 0; --i) {
       Real* k = s_.stage.get();
-      for (int m = 0; m < rows; ++m) {
-        Real* to = k + size_t(m) * d;
-        std::memcpy(to, given_[i].get() + size_t(m) * d, d * sizeof(Real));
-        add_row(d, Real(t.b[i] * length_[m]), adjoint_.get() + size_t(m) * d, to);
-        for (int j = i + 1; j <= last; ++j)
-          if (t.a[j * n + i] != 0)
-            add_row(d, Real(t.a[j * n + i] * length_[m]), pulls_[j].get() + size_t(m) * d, to);
-      }
+      std::memset(k, 0, size * sizeof(Real));
+      if (t.b[i] != 0) add_multiple(size, Real(t.b[i]), adjoint_.get(), k);
+      for (int j = i + 1; j <= last; ++j)
+        if (t.a[j * n + i] != 0) add_multiple(size, Real(t.a[j * n + i]), pulls_[j].get(), k);
+      for (int m = 0; m < rows; ++m) scale_row(d, Real(length_[m]), k + size_t(m) * d);
+      add_multiple(size, 1, given_[i].get(), k);
       if (sign < 0)
         for (int j = 0; j < size; j += kWidth) store(k + j, -load(k + j));
       std::memset(pulls_[i].get(), 0, size * sizeof(Real));
@@ -122,6 +117,6 @@ class AdaptiveReverse {
   std::vector<int> row_, next_;
   std::vector<int64_t> left_;
   std::vector<double> begin_, length_;
-  Buffer start_, quartic_;  // adjoints of the steps' first states, and of the quartics', by the outputs
-  std::vector<Buffer> pulls_, given_;
+  Buffer start_;  // adjoints of the steps' first states by the outputs
+  std::vector<Buffer> pulls_, given_, quartics_;  // of states and slopes of the stages, and of the quartics
 };

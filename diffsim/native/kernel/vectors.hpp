@@ -41,6 +41,10 @@ inline void add_row(int n, Real factor, const Real* x, Real* sum) {
   for (; i < n; ++i) sum[i] += factor * x[i];
 }
 
+inline void scale_row(int n, Real factor, Real* x) {
+  for (int i = 0; i < n; ++i) x[i] *= factor;
+}
+
 // Numbers in aligned memory, zero at first.
 class Buffer {
  public:
