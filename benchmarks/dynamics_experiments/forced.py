@@ -62,9 +62,9 @@ def _net(n_in: int, n_out: int, seed: int, width: int = 24) -> nn.Module:
 
 def _fit(field: VectorField, data: Trajectory, setting: Setting, step: float) -> float:
     with clock() as watch:
-        fit(field, data, training=Training("lbfgs", steps=setting.choose(800, 3000)))
+        fit(field, data, training=Training("lbfgs", steps=setting.choose(200, 3000)))
         roll = Solver("rk4", step=step, gradient="backprop")
-        fit(field, data, RolloutLoss(5), Training("lbfgs", steps=setting.choose(40, 300)), roll)
+        fit(field, data, RolloutLoss(5), Training("lbfgs", steps=setting.choose(20, 300)), roll)
     return watch.seconds
 
 
