@@ -23,7 +23,7 @@ PROBLEMS: dict[str, tuple[tuple[float, ...], int]] = {
     "Hump40": ((-0.80,), 20_000),
     "Rosenbrock10": ((1.0, 0.1), 30_000),
     "Rosenbrock100": ((1.0,), 40_000),
-    "Boston91": ((60.0, 40.0, 30.0), 200_000),
+    "Boston91": ((80.0, 75.0, 70.0), 200_000),
 }
 METHODS = (
     "local descent",
