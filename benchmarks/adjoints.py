@@ -13,6 +13,7 @@ import statistics
 import sys
 import time
 from collections.abc import Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +70,17 @@ def measure(method: str, gradient: str, steps: int, repeats: int) -> Record:
     """One training step: the largest memory above that of a solve of a single step, and its CPU time."""
     import torch
 
-    from diffsim import FunctionField, NeuralField, SeparableHamiltonian, Solver, VectorField, mlp, odeint, solve
+    from diffsim import (
+        FunctionField,
+        IntegrationError,
+        NeuralField,
+        SeparableHamiltonian,
+        Solver,
+        VectorField,
+        mlp,
+        odeint,
+        solve,
+    )
 
     torch.set_num_threads(1)
     adaptive = method in ("tsit5", "dopri5")
@@ -101,7 +112,10 @@ def measure(method: str, gradient: str, steps: int, repeats: int) -> Record:
     gradients: tuple[torch.Tensor, ...] = ()
     for _ in range(repeats):
         started = time.process_time()
-        gradients = run(steps * length)
+        try:
+            gradients = run(steps * length)
+        except IntegrationError as error:
+            return {"method": method, "gradient": gradient, "steps": steps, "failed": str(error)}
         found.append(time.process_time() - started)
     norm = float(torch.cat([g.flatten() for g in gradients]).norm())
     seconds = statistics.median(found)
@@ -130,10 +144,11 @@ def table(records: Sequence[Record]) -> str:
         "Made by `python -m benchmarks.adjoints`; the records are in `adjoints.jsonl`. One training step by the",
         "plain path: states at the end of a solve, batch 64, networks with two hidden layers of 64 units, float32, one",
         "thread. RK4 and leapfrog take T steps of 0.01. dopri5 and tsit5 choose theirs at a tolerance of 1e-5, for a",
-        "rotation and a network, over a time that takes about T of them. Memory: how far the largest memory of a",
-        "fresh process rises above that of a solve of one step, MiB. Time: CPU seconds, the median of the repeats.",
-        "Ratios: to backprop of the same method at the largest T.",
-        f"Machine: {platform.machine()}, shared with other work; torch {records[-1]['torch'] if records else '-'}.\n",
+        "rotation and a network, over a time that would take T of the steps that they begin with; the rotation decays,",
+        "so that T = 5000 takes fewer. Memory: how far the largest memory of a fresh process rises above that of a",
+        "solve of one step, MiB. Time: CPU seconds, the median of the repeats. Ratios: to backprop of the same method",
+        "at the largest T.",
+        f"Machine: {platform.machine()}, shared with other work; torch {version('torch')}.\n",
         "| method | gradient | "
         + " | ".join(f"T = {n}: MiB | s" for n in lengths)
         + " | memory, ratio | time, ratio |",
@@ -144,14 +159,20 @@ def table(records: Sequence[Record]) -> str:
             cells = [latest.get((method, gradient, n)) for n in lengths]
             if all(cell is None for cell in cells):
                 continue
-            text = [f"{cell['mib']:.1f} | {cell['seconds']:.3g}" if cell else " | " for cell in cells]
+            text = [_cell(cell) for cell in cells]
             whole, mine = latest.get((method, "backprop", lengths[-1])), cells[-1]
             ratios = " | "
-            if whole and mine:
+            if whole and mine and "failed" not in mine:
                 memory = f"{mine['mib'] / whole['mib']:.3f}" if whole["mib"] > 0 else ""
                 ratios = f"{memory} | {mine['seconds'] / whole['seconds']:.2f}"
             lines.append(f"| {method} | {gradient} | " + " | ".join(text) + f" | {ratios} |")
     return "\n".join(lines) + "\n"
+
+
+def _cell(record: Record | None) -> str:
+    if record is None:
+        return " | "
+    return "fails | " if "failed" in record else f"{record['mib']:.1f} | {record['seconds']:.3g}"
 
 
 if __name__ == "__main__":
