@@ -91,8 +91,9 @@ def measure(method: str, gradient: str, steps: int, repeats: int) -> Record:
         field = NeuralField(mlp(2, 2, (64, 64)))
     else:
         # A fast rotation, so that the length of the adaptive steps stays the same.
-        field = FunctionField(lambda t, y: 20 * torch.stack([y[..., 1], -y[..., 0]], -1) - y + field.net(y))
-        field.net = mlp(2, 2, (64, 64))
+        net = mlp(2, 2, (64, 64))
+        field = FunctionField(lambda t, y: 20 * torch.stack([y[..., 1], -y[..., 0]], -1) - y + net(y))
+        field.net = net
     y0 = torch.randn(64, 2, generator=torch.Generator().manual_seed(0))
     step = None if adaptive else _STEP
     length = _STEP
