@@ -76,7 +76,7 @@ def test_fixed_steps_equal_the_plain_path(data):
 
 @pytest.mark.parametrize("kind", ["neural", "time", "hamiltonian", "separable"])
 @pytest.mark.parametrize("sign", [1.0, -1.0])
-@pytest.mark.parametrize(("method", "n"), [("dopri5", 1), ("dopri5", 60), ("tsit5", 60)])
+@pytest.mark.parametrize(("method", "n"), [("dopri5", 1), ("dopri5", 60), ("tsit5", 60), ("bosh3", 5)])
 def test_adaptive_steps_keep_the_tolerance(kind, sign, method, n):
     field = make(kind, 4, [30, 20], nn.Tanh, torch.float64)
     y0 = torch.randn(n, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
