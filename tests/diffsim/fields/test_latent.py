@@ -51,8 +51,13 @@ def test_a_latent_hamiltonian_learns_to_continue_pictures():
     pictures = stack_frames(pendulum_frames(runs[..., 0], size=8, width=0.2)).float()
     before, after = pictures[:-1].flatten(0, 1), pictures[1:].flatten(0, 1)
     model = LatentHamiltonian(Autoencoder(128, width=32), mlp(2, 1, (32,)))
+
+    def loss(i):
+        y, z = (before, after) if i is None else (before[i], after[i])
+        return model.loss(y, z, canonical=10.0, dynamics=10.0)
+
     report = optimise(
-        lambda i: model.loss(before if i is None else before[i], after if i is None else after[i], canonical=10.0, dynamics=10.0),
+        loss,
         list(model.parameters()),
         Training(steps=700, lr=5e-3, batch=64),
         n_terms=len(before),
