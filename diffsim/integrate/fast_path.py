@@ -71,7 +71,7 @@ class FastPath:
         return grid.interpolate(self.field, states, grid.h), solved
 
     def _solve(self, method: Adaptive | RungeKutta | Splitting, y0: Tensor, times: Tensor) -> tuple[Tensor, Solved]:
-        plain = None if self.solver.gradient == "adjoint" else self._plain(method, times)
+        plain = self._plain(method, times) if self.solver.gradient == "backprop" else None
         return NativeSolve(self.field, self.program, method, self.constants, plain)(y0)
 
     def _plain(self, method: Adaptive | RungeKutta | Splitting, times: Tensor) -> Callable[[Tensor], Tensor]:

@@ -34,11 +34,7 @@ def backend_of(field: VectorField, y0: Tensor, solver: Solver = Solver()) -> str
     try:
         _native(field, y0, solver)
     except (UnknownFieldError, BuildError) as error:
-        if solver.backend == "native":
-            raise ArgumentError(
-                f"`backend` must not be 'native' for this {type(field).__name__} and {solver.method!r}: {error}. "
-                "Pass backend='auto'."
-            ) from error
+        _check_wanted(field, solver, error)
         return f"plain: {error}"
     return "native"
 
@@ -51,18 +47,20 @@ def native_program(field: VectorField, y0: Tensor, solver: Solver) -> Program | 
     Raises:
         ArgumentError: The solver asks for the native library, which cannot solve this.
     """
-    if solver.backend == "auto":
-        try:
-            described = _native(field, y0, solver)
-            _tell(type(field).__name__, solver.method, "native")
-            return described
-        except UnknownFieldError as error:
-            _tell(type(field).__name__, solver.method, f"plain: {error}")
-        except BuildError as error:
-            _warn(str(error))
+    if solver.backend == "plain":
         return None
-    backend_of(field, y0, solver)
-    return _native(field, y0, solver) if solver.backend == "native" else None
+    try:
+        described = _native(field, y0, solver)
+    except UnknownFieldError as error:
+        _check_wanted(field, solver, error)
+        _tell(type(field).__name__, solver.method, f"plain: {error}")
+        return None
+    except BuildError as error:
+        _check_wanted(field, solver, error)
+        _warn(str(error))
+        return None
+    _tell(type(field).__name__, solver.method, "native")
+    return described
 
 
 def native_evaluation(field: VectorField, y: Tensor) -> Program | None:
@@ -89,6 +87,14 @@ def _native(field: VectorField, y0: Tensor, solver: Solver) -> Program:
         raise UnknownFieldError("the field is not made of a kinetic and a potential network")
     library(y0.dtype)
     return described
+
+
+def _check_wanted(field: VectorField, solver: Solver, error: Exception) -> None:
+    if solver.backend == "native":
+        raise ArgumentError(
+            f"`backend` must not be 'native' for this {type(field).__name__} and {solver.method!r}: {error}. "
+            "Pass backend='auto'."
+        ) from error
 
 
 @functools.cache

@@ -1,7 +1,6 @@
 """Methods that the native library has: solves, and the exact reverse of the computed solution."""
 
 import ctypes
-import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -11,10 +10,19 @@ import torch
 from torch import Tensor
 
 from diffsim.integrate.symplectic import COMPOSITION
-from diffsim.integrate.tableaux import FIXED_TABLEAUX, AdaptiveTableau, Tableau
+from diffsim.integrate.tableaux import FIXED_TABLEAUX, AdaptiveTableau
 from diffsim.native.kernel_call import Call
 from diffsim.native.memory import Memory, pointer
 from diffsim.native.program import Program
+from diffsim.native.specs import (
+    EmbeddedSpec,
+    MovesSpec,
+    OutputsSpec,
+    StepsSpec,
+    estimates,
+    grid_spec,
+    tableau_spec,
+)
 
 __all__ = ["Adaptive", "Method", "Record", "RungeKutta", "Solved", "Splitting"]
 
@@ -53,81 +61,6 @@ class Method(Protocol):
         ...
 
 
-class _Grid(ctypes.Structure):
-    _fields_ = (
-        ("start", ctypes.c_double),
-        ("step", ctypes.c_double),
-        ("n_nodes", ctypes.c_int32),
-        ("nodes", ctypes.c_void_p),
-    )
-
-
-class _Tableau(ctypes.Structure):
-    _fields_ = (
-        ("stages", ctypes.c_int32),
-        ("a", ctypes.c_void_p),
-        ("b", ctypes.c_void_p),
-        ("c", ctypes.c_void_p),
-    )
-
-
-class _Moves(ctypes.Structure):
-    _fields_ = (
-        ("n", ctypes.c_int32),
-        ("drifts", ctypes.c_void_p),
-        ("kicks", ctypes.c_void_p),
-        ("half_kick", ctypes.c_double),
-    )
-
-
-class _Embedded(ctypes.Structure):
-    _fields_ = (
-        ("tableau", _Tableau),
-        ("order", ctypes.c_int32),
-        ("error", ctypes.c_void_p),
-        ("dense", ctypes.c_void_p),
-        ("rtol", ctypes.c_double),
-        ("atol", ctypes.c_double),
-        ("max_steps", ctypes.c_int64),
-    )
-
-
-class _Outputs(ctypes.Structure):
-    _fields_ = (
-        ("start", ctypes.c_double),
-        ("sign", ctypes.c_double),
-        ("n", ctypes.c_int32),
-        ("at", ctypes.c_void_p),
-    )
-
-
-class _Steps(ctypes.Structure):
-    _fields_ = (
-        ("offsets", ctypes.c_void_p),
-        ("begins", ctypes.c_void_p),
-        ("lengths", ctypes.c_void_p),
-        ("states", ctypes.c_void_p),
-    )
-
-
-def _tableau(tableau: Tableau, memory: Memory) -> _Tableau:
-    return _Tableau(len(tableau.b), *(memory.doubles(x) for x in _coefficients(tableau)))
-
-
-@functools.cache
-def _coefficients(tableau: Tableau) -> tuple[tuple[float, ...], ...]:
-    return tuple(tuple(x.ravel().tolist()) for x in (tableau.a, tableau.b, tableau.c))
-
-
-@functools.cache
-def _estimates(tableau: AdaptiveTableau) -> tuple[tuple[float, ...], ...]:
-    return tuple(tuple(x.ravel().tolist()) for x in (tableau.error, tableau.dense))
-
-
-def _grid(start: float, step: float, nodes: tuple[int, ...], memory: Memory) -> _Grid:
-    return _Grid(start, step, len(nodes), memory.integers(nodes))
-
-
 @dataclass(frozen=True, slots=True)
 class RungeKutta:
     """An explicit Runge-Kutta method in equal steps.
@@ -149,8 +82,8 @@ class RungeKutta:
         nodes = tuple(range(self.nodes[-1] + 1)) if keep else self.nodes
         states = y0.new_empty(len(nodes), *y0.shape)
         states[0] = y0
-        tableau = _tableau(FIXED_TABLEAUX[self.method], memory)
-        grid = _grid(self.start, self.step, nodes, memory)
+        tableau = tableau_spec(FIXED_TABLEAUX[self.method], memory)
+        grid = grid_spec(self.start, self.step, nodes, memory)
         call = Call(program, y0.dtype)
         call("runge_kutta", tableau, grid, ctypes.c_int(len(y0)), pointer(states))
         if not keep:
@@ -161,8 +94,8 @@ class RungeKutta:
         memory = Memory()
         (states,) = record
         initial = torch.empty_like(states[0])
-        tableau = _tableau(FIXED_TABLEAUX[self.method], memory)
-        grid = _grid(self.start, self.step, self.nodes, memory)
+        tableau = tableau_spec(FIXED_TABLEAUX[self.method], memory)
+        grid = grid_spec(self.start, self.step, self.nodes, memory)
         call = Call(program, states.dtype, wanted)
         call(
             "runge_kutta_reverse",
@@ -191,7 +124,7 @@ class Splitting:
         states = y0.new_empty(len(self.nodes), *y0.shape)
         states[0] = y0
         inner = y0.new_empty(self.nodes[-1] + 1, *y0.shape) if keep else None
-        grid = _grid(self.start, self.step, self.nodes, memory)
+        grid = grid_spec(self.start, self.step, self.nodes, memory)
         call = Call(program, y0.dtype)
         moves = self._moves(memory)
         rows = ctypes.c_int(len(y0))
@@ -202,7 +135,7 @@ class Splitting:
         memory = Memory()
         y0, inner = record
         initial = torch.empty_like(y0)
-        grid = _grid(self.start, self.step, self.nodes, memory)
+        grid = grid_spec(self.start, self.step, self.nodes, memory)
         moves = self._moves(memory)
         call = Call(program, y0.dtype, wanted)
         call(
@@ -218,10 +151,10 @@ class Splitting:
         )
         return [initial, *call.gradients.values()]
 
-    def _moves(self, memory: Memory) -> _Moves:
+    def _moves(self, memory: Memory) -> MovesSpec:
         weights = COMPOSITION[self.method]
         kicks = tuple((a + b) / 2 for a, b in pairwise((*weights, weights[0])))
-        return _Moves(len(weights), memory.doubles(weights), memory.doubles(kicks), weights[0] / 2)
+        return MovesSpec(len(weights), memory.doubles(weights), memory.doubles(kicks), weights[0] / 2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,7 +211,7 @@ class Adaptive:
         memory = Memory()
         starts = record[-1]
         initial = torch.empty_like(gradient[0])
-        steps = _Steps(*(x.data_ptr() for x in record))
+        steps = StepsSpec(*(x.data_ptr() for x in record))
         call = Call(program, starts.dtype, wanted)
         method, outputs = self._method(memory), self._outputs(memory)
         call(
@@ -293,13 +226,15 @@ class Adaptive:
         )
         return [initial, *call.gradients.values()]
 
-    def _method(self, memory: Memory) -> _Embedded:
+    def _method(self, memory: Memory) -> EmbeddedSpec:
         tableau = self.tableau
-        error, dense = (memory.doubles(x) for x in _estimates(tableau))
-        return _Embedded(_tableau(tableau, memory), tableau.order, error, dense, self.rtol, self.atol, self.max_steps)
+        error, dense = (memory.doubles(x) for x in estimates(tableau))
+        return EmbeddedSpec(
+            tableau_spec(tableau, memory), tableau.order, error, dense, self.rtol, self.atol, self.max_steps
+        )
 
-    def _outputs(self, memory: Memory) -> _Outputs:
+    def _outputs(self, memory: Memory) -> OutputsSpec:
         start, *rest = self.times.tolist()
         sign = 1.0 if rest[-1] > start else -1.0
         distances = (0.0, *[(t - start) * sign for t in rest])
-        return _Outputs(start, sign, len(distances), memory.doubles(distances))
+        return OutputsSpec(start, sign, len(distances), memory.doubles(distances))

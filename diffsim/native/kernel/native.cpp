@@ -81,35 +81,28 @@ class Evaluation {
   Buffer times_, y_, f_, adjoint_;
 };
 
-template <class Body>
-struct Worker {
-  Evaluation at;
-  Body body;
-  void run(int first, int rows) { body(at, first, rows); }
-  void finish() { at.finish(); }
-};
-
-template <class Body>
-int evaluations(const FieldSpec* spec, int rows, Purpose purpose, int threads, Body body) {
-  const Field field(*spec);
-  return in_tiles(rows, tile_rows(field, rows, 1), threads,
-                  [&](int tile) { return Worker<Body>{Evaluation(field, tile, purpose), body}; });
-}
-
+// A solver, or evaluations, with what is done to each tile.
 template <class Solver, class Body>
-struct SolveWorker {
+struct Worker {
   Solver solver;
   Body body;
   void run(int first, int rows) { body(solver, first, rows); }
   void finish() { solver.finish(); }
 };
 
+template <class Body>
+int evaluations(const FieldSpec* spec, int rows, Purpose purpose, int threads, Body body) {
+  const Field field(*spec);
+  return in_tiles(rows, tile_rows(field, rows, 1), threads,
+                  [&](int tile) { return Worker<Evaluation, Body>{Evaluation(field, tile, purpose), body}; });
+}
+
 template <class Solver, class Method, class Body>
 int solves(const FieldSpec* spec, const Method* method, const Grid* grid, int rows, int records, Purpose purpose,
            int threads, Body body) {
   const Field field(*spec);
   return in_tiles(rows, tile_rows(field, rows, purpose == Purpose::kForward ? 1 : records), threads, [&](int tile) {
-    return SolveWorker<Solver, Body>{Solver(field, *method, *grid, tile, purpose), body};
+    return Worker<Solver, Body>{Solver(field, *method, *grid, tile, purpose), body};
   });
 }
 
@@ -226,7 +219,7 @@ void* diffsim_adaptive(const FieldSpec* spec, const Embedded* method, const Outp
     const int shared = (rows + threads - 1) / threads, lanes = tile_rows(field, shared, 1);
     auto solve = [=](Adaptive& solver, int first, int n) { solver.solve(first, n, all, states, first_path); };
     return in_tiles(rows, shared, threads, [&](int) {
-      return SolveWorker<Adaptive, decltype(solve)>{Adaptive(field, *method, *outputs, lanes, keep), solve};
+      return Worker<Adaptive, decltype(solve)>{Adaptive(field, *method, *outputs, lanes, keep), solve};
     });
   });
   if (error) return nullptr;
@@ -258,7 +251,7 @@ int diffsim_adaptive_reverse(const FieldSpec* spec, const Embedded* method, cons
       solver.reverse(first, n, all, *steps, gradients, initial);
     };
     return in_tiles(rows, shared, threads, [&](int) {
-      return SolveWorker<AdaptiveReverse, decltype(reverse)>{
+      return Worker<AdaptiveReverse, decltype(reverse)>{
           AdaptiveReverse(field, *method, *outputs, lanes, reverse_purpose(weights)), reverse};
     });
   });
