@@ -58,19 +58,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print("\n".join(EXPERIMENTS))
         return
     records = options.out / "dynamics.jsonl"
-    for row in _run(options.experiment, options.full, options.seed):
+    for row in _run(options.experiment, options.full, options.seed, options.out / "dynamics"):
         with records.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
     (options.out / "dynamics.md").write_text(_table(_latest(records)), encoding="utf-8")
     print(_table([row for row in _latest(records) if row["experiment"] == options.experiment]))
 
 
-def _run(name: str, full: bool, seed: int) -> list[dict]:
+def _run(name: str, full: bool, seed: int, pictures: Path) -> list[dict]:
     from benchmarks.dynamics_experiments.common import Setting
 
     module, function = EXPERIMENTS[name].split(":")
     start = time.process_time()
-    rows = getattr(importlib.import_module(f"benchmarks.dynamics_experiments.{module}"), function)(Setting(full, seed))
+    experiment = getattr(importlib.import_module(f"benchmarks.dynamics_experiments.{module}"), function)
+    rows = experiment(Setting(full, seed, pictures))
     setting, seconds = "full" if full else "short", time.process_time() - start
     return [{"experiment": name, "setting": setting, "seed": seed, "seconds": seconds, **vars(row)} for row in rows]
 

@@ -4,8 +4,10 @@ import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
+from matplotlib.figure import Figure
 from torch import Tensor
 
 from diffsim import IntegrationError, Solver, VectorField, odeint
@@ -15,13 +17,20 @@ __all__ = ["Clock", "Experiment", "Row", "Setting", "clock", "run_or_nan", "unif
 
 @dataclass(frozen=True)
 class Setting:
-    """How a benchmark runs: the full published setting, or a short one for two cores."""
+    """How a benchmark runs: the full published setting, or a short one for two cores, and where pictures go."""
 
     full: bool = False
     seed: int = 0
+    pictures: Path | None = None
 
     def choose(self, short: int, full: int) -> int:
         return full if self.full else short
+
+    def save(self, name: str, figure: Figure) -> None:
+        """Keep the picture of an experiment, small enough for a page of the documentation."""
+        if self.pictures is not None:
+            self.pictures.mkdir(parents=True, exist_ok=True)
+            figure.savefig(self.pictures / f"{name}.png", dpi=70, bbox_inches="tight")
 
 
 @dataclass(frozen=True)
