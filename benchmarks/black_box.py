@@ -45,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     os.environ["OMP_NUM_THREADS"] = "1"  # read by the workers when they load torch
     records = options.out / "black_box.jsonl"
     options.out.mkdir(parents=True, exist_ok=True)
-    done = {(job["problem"], job["method"], job["seed"]) for job in _load(records)}
+    done = {(job["problem"], job["method"], job["seed"]) for job in _load(records) if _covers(job, options)}
     jobs = [
         (problem, method, seed)
         for seed in range(options.first_seed, options.first_seed + options.seeds)
@@ -54,7 +54,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if (problem, method, seed) not in done
     ]
     with ProcessPoolExecutor(options.workers, mp_context=get_context("spawn")) as pool:
-        running = [pool.submit(run_job, *job, options.seconds, options.budget, options.first_level) for job in jobs]
+        limits = options.seconds, options.budget, options.first_level, options.whole
+        running = [pool.submit(run_job, *job, *limits) for job in jobs]
         for number, future in enumerate(as_completed(running), start=1):
             record = future.result()
             with records.open("a", encoding="utf-8") as file:
@@ -67,7 +68,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(table)
 
 
-def run_job(problem: str, method: str, seed: int, seconds: float, budget: int | None, first_level: bool) -> Record:
+def run_job(
+    problem: str, method: str, seed: int, seconds: float, budget: int | None, first_level: bool, whole: bool
+) -> Record:
     """One study, judged after each round by the exact objective of its recommendation."""
     import torch
 
@@ -105,7 +108,7 @@ def run_job(problem: str, method: str, seed: int, seconds: float, budget: int | 
         value = float(task.exact(study.recommend()[None])[0])
         curve.append((n, value))
         reached = [n if hit is None and value <= level else hit for hit, level in zip(reached, levels, strict=True)]
-        if all(hit is not None for hit in reached):
+        if all(hit is not None for hit in reached) and not whole:
             ended = "level"
             break
         if time.process_time() - started > seconds:
@@ -164,9 +167,17 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--seconds", default=600.0, type=float, help="CPU seconds after which a study is given up")
     parser.add_argument("--budget", default=None, type=int, help="simulations, if not the problem's own")
     parser.add_argument("--first-level", action="store_true", help="stop at the first level of each problem")
+    parser.add_argument("--whole", action="store_true", help="go on after the last level, to the budget")
     parser.add_argument("--workers", default=1, type=int, help="processes at once, one thread each")
     parser.add_argument("--out", default=Path("benchmarks/results"), type=Path)
     return parser.parse_args(arguments)
+
+
+def _covers(job: Record, options: argparse.Namespace) -> bool:
+    """Whether a record tells what is asked for: each level, and the whole budget where that is wanted."""
+    levels, most = PROBLEMS[job["problem"]]
+    asked = 1 if options.first_level else len(levels)
+    return len(job["levels"]) >= asked and not (options.whole and job["simulations"] < (options.budget or most))
 
 
 def _words(text: str) -> list[str]:

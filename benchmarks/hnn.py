@@ -42,7 +42,7 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.hnn", description=__doc__)
     every = ",".join(reversed(_EXPERIMENTS))
     parser.add_argument("--experiments", default=every, type=_words, help=f"of {every}; all by default")
-    parser.add_argument("--models", default=None, type=_words, help="of baseline,hnn,gp,separable,mechanical,damped")
+    parser.add_argument("--models", default=None, type=_words, help="those of `hnn.md`; all by default")
     parser.add_argument("--seeds", default="0,1,2", type=_words, help="seed 0 has the published data")
     parser.add_argument("--workers", default=1, type=int, help="processes at once, one thread each")
     parser.add_argument("--steps-scale", default=1.0, type=float, help="factor on the steps, for a quick look")
