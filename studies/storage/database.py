@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import os
+import sqlite3
 import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
@@ -25,9 +26,10 @@ from studies.storage.rows import (
 )
 from studies.storage.tables import ENVIRONMENTS, LEASES, RESULTS, ROUNDS, STUDIES
 
-__all__ = ["Database"]
+__all__ = ["Database", "Row"]
 
 T = TypeVar("T")
+Row = dict[str, Any]
 
 OF_STUDY, START, OF_TRIAL = sa.bindparam("of_study"), sa.bindparam("start"), sa.bindparam("of_trial")
 NEW_ROUNDS = ROUNDS.select().where(ROUNDS.c.study == OF_STUDY, ROUNDS.c.number >= START).order_by(ROUNDS.c.number)
@@ -36,7 +38,8 @@ NEW_RESULTS = (
     RESULTS.select().where(RESULTS.c.study == OF_STUDY, RESULTS.c.position >= START).order_by(RESULTS.c.position)
 )
 LAST = RESULTS.alias()
-NEXT_POSITION = sa.select(sa.func.coalesce(sa.func.max(LAST.c.position) + 1, 0)).where(LAST.c.study == OF_STUDY)
+ZERO, ONE = sa.literal_column("0", sa.Integer()), sa.literal_column("1", sa.Integer())
+NEXT_POSITION = sa.select(sa.func.coalesce(sa.func.max(LAST.c.position) + ONE, ZERO)).where(LAST.c.study == OF_STUDY)
 NEW_RESULT = RESULTS.insert().values(study=OF_STUDY, position=NEXT_POSITION.scalar_subquery())
 END_LEASE = LEASES.delete().where(LEASES.c.study == OF_STUDY, LEASES.c.trial == OF_TRIAL)
 
@@ -80,9 +83,8 @@ class Database(ABC):
 
         def add(connection: sa.Connection) -> StudyRecord:
             if not (row := connection.execute(stored).first()):
-                _insert(
-                    connection, STUDIES.insert(), [study_values(study)], f"The study {study.name!r} was made meanwhile."
-                )
+                conflict = f"The study {study.name!r} was made meanwhile."
+                self._insert(connection, STUDIES.insert(), [study_values(study)], conflict)
                 row = connection.execute(stored).one()
             return as_study(row)
 
@@ -101,10 +103,10 @@ class Database(ABC):
 
         def add(connection: sa.Connection) -> None:
             study = self._id(connection, name, lock=True)
-            _insert(connection, NEW_ROUND, [{"study": study, **values}], conflict)
+            self._insert(connection, NEW_ROUND, [{"study": study, **values}], conflict)
             until = 0.0 if worker is None else self._now(connection) + seconds
             lease = {"study": study, "worker": worker, "until": until, "granted": int(worker is not None)}
-            connection.execute(NEW_LEASE, [{**lease, "trial": trial} for trial in round.trials])
+            self._execute(connection, NEW_LEASE, *({**lease, "trial": trial} for trial in round.trials))
 
         self._run(add, write=True)
 
@@ -125,11 +127,11 @@ class Database(ABC):
             raise
 
     def read(self, name: str, n_rounds: int = 0, n_results: int = 0) -> tuple[list[RoundRecord], list[Result]]:
-        def load(connection: sa.Connection) -> tuple[Sequence[sa.Row[Any]], Sequence[sa.Row[Any]]]:
+        def load(connection: sa.Connection) -> tuple[list[Any], list[Any]]:
             study = self._id(connection, name)
-            rounds = connection.execute(NEW_ROUNDS, {"of_study": study, "start": n_rounds}).all()
-            results = connection.execute(NEW_RESULTS, {"of_study": study, "start": n_results}).all()
-            if {row.environment for row in results} - {None, *self._texts}:
+            rounds = self._execute(connection, NEW_ROUNDS, {"of_study": study, "start": n_rounds})
+            results = self._execute(connection, NEW_RESULTS, {"of_study": study, "start": n_results})
+            if {row[-1] for row in results} - {None, *self._texts}:
                 self._texts = {row.id: row.text for row in connection.execute(ENVIRONMENTS.select())}
             return rounds, results
 
@@ -189,8 +191,8 @@ class Database(ABC):
         study = self._id(connection, name, lock=True)
         trials = [row["trial"] for row in rows]
         conflict = f"One of the trials {trials} of study {name!r} was told already. Tell each once."
-        _insert(connection, NEW_RESULT, [{"of_study": study, **row} for row in rows], conflict)
-        connection.execute(END_LEASE, [{"of_study": study, "of_trial": trial} for trial in trials])
+        self._insert(connection, NEW_RESULT, [{"of_study": study, **row} for row in rows], conflict)
+        self._execute(connection, END_LEASE, *({"of_study": study, "of_trial": trial} for trial in trials))
 
     def _id(self, connection: sa.Connection, name: str, lock: bool = False) -> int:
         """A study's id; with a lock, its writers follow one another, as in SQLite those of all studies do anyway."""
@@ -216,9 +218,8 @@ class Database(ABC):
 
         def add(connection: sa.Connection) -> int:
             if (number := connection.execute(known).scalar()) is None:
-                _insert(
-                    connection, ENVIRONMENTS.insert(), [{"sha256": digest, "text": text}], "It was added meanwhile."
-                )
+                added = [{"sha256": digest, "text": text}]
+                self._insert(connection, ENVIRONMENTS.insert(), added, "It was added meanwhile.")
                 number = connection.execute(known).scalar_one()
             return number
 
@@ -236,6 +237,19 @@ class Database(ABC):
             what = f"Cannot write the outcome of trial {result.trial} of {self._place}: {error}."
             raise StorageError(f"{what} Make room or mend the folder and run again; what was told is kept.") from error
 
+    def _insert(self, connection: sa.Connection, statement: sa.Insert, rows: Sequence[Row], conflict: str) -> None:
+        try:
+            self._execute(connection, statement, *rows)
+        except (IntegrityError, sqlite3.IntegrityError) as error:
+            raise ConflictError(conflict) from error
+
+    def _execute(self, connection: sa.Connection, statement: sa.Select[Any] | sa.UpdateBase, *rows: Row) -> list[Any]:
+        """Runs a statement that every trial needs, once for each row of parameters; returns what a query found."""
+        if isinstance(statement, sa.Select):
+            return list(connection.execute(statement, rows[0]))
+        connection.execute(statement, rows)
+        return []
+
     def _clean(self, written: list[str]) -> None:
         """Removes files that no result refers to; where the database does not say so they stay."""
         if not (self._files and written):
@@ -245,13 +259,6 @@ class Database(ABC):
             used = self._run(lambda connection: set(connection.execute(named).scalars()))
             for file in set(written) - used:
                 self._files.remove(file)
-
-
-def _insert(connection: sa.Connection, statement: sa.Insert, rows: list[dict[str, Any]], conflict: str) -> None:
-    try:
-        connection.execute(statement, rows)
-    except IntegrityError as error:
-        raise ConflictError(conflict) from error
 
 
 # A connection belongs to the process that opened it. A child that closed its copies would end the parent's sessions, so

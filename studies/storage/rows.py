@@ -2,7 +2,7 @@
 
 import json
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -42,13 +42,13 @@ def round_values(round: RoundRecord) -> dict[str, Any]:
     }
 
 
-def as_round(row: sa.Row[Any], place: str) -> RoundRecord:
+def as_round(row: Sequence[Any], place: str) -> RoundRecord:
     """The round of a row.
 
     Raises:
         StorageError: Its parameters are damaged.
     """
-    _, number, first, theta, info, strategy = tuple(row)
+    _, number, first, theta, info, strategy = row
     return RoundRecord(number, first, _array(theta, place), json.loads(info), strategy)
 
 
@@ -88,13 +88,13 @@ def result_values(result: Result, environment: int | None, files: OutcomeFiles |
     }
 
 
-def as_result(row: sa.Row[Any], environments: Mapping[int, str], files: OutcomeFiles | None, place: str) -> Result:
+def as_result(row: Sequence[Any], environments: Mapping[int, str], files: OutcomeFiles | None, place: str) -> Result:
     """The result of a row; where the file of its outcome is lost or damaged it warns, and the trial counts as failed.
 
     Raises:
         StorageError: The row is damaged.
     """
-    _, _, trial, outcome, file, sha256, error, started, seconds, host, x, seed, environment = tuple(row)
+    _, _, trial, outcome, file, sha256, error, started, seconds, host, x, seed, environment = row
     array = None if outcome is None else _array(outcome, place)
     if file is not None:
         try:

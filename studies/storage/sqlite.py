@@ -7,15 +7,16 @@ import time
 from collections.abc import Callable, Generator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 from urllib.parse import quote
 
 import sqlalchemy as sa
+from sqlalchemy.dialects.sqlite import dialect as sqlite_dialect
 from sqlalchemy.exc import DBAPIError
 
 from studies.errors import StorageError
 from studies.storage.arrays import OutcomeFiles
-from studies.storage.database import Database
+from studies.storage.database import Database, Row
 from studies.storage.migrations.upgrade import create_tables, upgrade
 from studies.storage.tables import LAYOUT
 
@@ -100,6 +101,18 @@ class SQLiteStorage(Database):
                 driver.execute("BEGIN IMMEDIATE" if write else "BEGIN")
                 return work(connection)
 
+    def _execute(self, connection: sa.Connection, statement: sa.Select[Any] | sa.UpdateBase, *rows: Row) -> list[Any]:
+        # By the driver: SQLAlchemy takes five times as long as SQLite for a statement of one row.
+        driver = connection.connection.driver_connection
+        assert isinstance(driver, sqlite3.Connection)
+        if not rows:
+            return []
+        text = _text(statement, tuple(rows[0]))
+        if isinstance(statement, sa.Select):
+            return driver.execute(text, rows[0]).fetchall()
+        driver.executemany(text, rows)
+        return []
+
     def _follow(self) -> None:
         """Leaves a file that was removed or replaced: what is written to it would be lost."""
         status = self.path.stat()
@@ -159,6 +172,13 @@ class SQLiteStorage(Database):
             text = str(error.orig) if isinstance(error, DBAPIError) else str(error)
             mend = next((mend for words, mend in MENDS.items() if words in text.lower()), "Check the file.")
             raise StorageError(f"Cannot use {self.path}: {text}. {mend}") from error
+
+
+@functools.lru_cache(64)
+def _text(statement: sa.Select[Any] | sa.UpdateBase, names: tuple[str, ...]) -> str:
+    """A statement as SQLite knows it, with parameters of these names."""
+    dialect = sqlite_dialect(paramstyle="named")
+    return str(statement.compile(dialect=dialect, column_keys=names, for_executemany=True))
 
 
 def _mode(path: Path, create: bool) -> str:
