@@ -19,6 +19,7 @@ from diffsim.native.solve import NativeSolve
 __all__ = ["FastPath"]
 
 _REASONS = {1: "the step underflows", 2: "max_steps={max_steps} steps were not enough"}
+_TAPE = {"adjoint": 2**27, "backprop": 2**31}  # bytes that a fixed-step solve may keep for its reverse
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -67,7 +68,8 @@ class FastPath:
             return self._solve(method, y0, times)
         grid = Grid.over(times, solver.step, solver.max_steps, self.resolution)
         kind = Splitting if solver.method in SEPARABLE_METHODS else RungeKutta
-        states, solved = self._solve(kind(solver.method, grid.start, grid.h, grid.nodes), y0, times)
+        tape = _TAPE.get(solver.gradient, 0)
+        states, solved = self._solve(kind(solver.method, grid.start, grid.h, grid.nodes, tape), y0, times)
         return grid.interpolate(self.field, states, grid.h), solved
 
     def _solve(self, method: Adaptive | RungeKutta | Splitting, y0: Tensor, times: Tensor) -> tuple[Tensor, Solved]:

@@ -42,6 +42,12 @@ class Call:
         if getattr(self._library, f"diffsim_{name}")(*self._all(arguments)):
             raise MemoryError(f"There was not enough memory for {name}.")
 
+    def record_numbers(self) -> int:
+        """How many numbers an evaluation leaves for its reverse, a row."""
+        function = self._library.diffsim_record_numbers
+        function.restype = ctypes.c_int64
+        return function(ctypes.byref(self._spec))
+
     def paths(self, *arguments: Argument) -> int:
         """Calls `adaptive`, which returns an address."""
         function = self._library.diffsim_adaptive

@@ -26,7 +26,7 @@ from diffsim.native.specs import (
 
 __all__ = ["Adaptive", "Method", "Record", "RungeKutta", "Solved", "Splitting"]
 
-Record = Sequence[Tensor]
+Record = Sequence[Tensor | None]
 """What a solve leaves for its reverse."""
 
 
@@ -70,39 +70,45 @@ class RungeKutta:
         start: First time.
         step: Signed step.
         nodes: Step numbers of the outputs, increasing from 0.
+        tape: Most bytes of evaluations that are kept for the reverse; more are computed again from the steps' states.
     """
 
     method: str
     start: float
     step: float
     nodes: tuple[int, ...]
+    tape: int
 
     def solve(self, program: Program, y0: Tensor, *, keep: bool) -> Solved:
         memory = Memory()
-        nodes = tuple(range(self.nodes[-1] + 1)) if keep else self.nodes
+        tableau = FIXED_TABLEAUX[self.method]
+        call = Call(program, y0.dtype)
+        tape = _tape(call, y0, len(tableau.b) * self.nodes[-1], self.tape) if keep else None
+        every = keep and tape is None
+        nodes = tuple(range(self.nodes[-1] + 1)) if every else self.nodes
         states = y0.new_empty(len(nodes), *y0.shape)
         states[0] = y0
-        tableau = tableau_spec(FIXED_TABLEAUX[self.method], memory)
         grid = grid_spec(self.start, self.step, nodes, memory)
-        call = Call(program, y0.dtype)
-        call("runge_kutta", tableau, grid, ctypes.c_int(len(y0)), pointer(states))
-        if not keep:
-            return Solved(states)
-        return Solved(states[torch.tensor(self.nodes)], (states,))
+        rows = ctypes.c_int(len(y0))
+        call("runge_kutta", tableau_spec(tableau, memory), grid, rows, pointer(states), pointer(tape))
+        if not every:
+            return Solved(states, (None, tape))
+        return Solved(states[torch.tensor(self.nodes)], (states, None))
 
     def reverse(self, program: Program, record: Record, gradient: Tensor, wanted: Sequence[Tensor]) -> list[Tensor]:
         memory = Memory()
-        (states,) = record
-        initial = torch.empty_like(states[0])
+        states, tape = record
+        initial = torch.empty_like(gradient[0])
         tableau = tableau_spec(FIXED_TABLEAUX[self.method], memory)
         grid = grid_spec(self.start, self.step, self.nodes, memory)
-        call = Call(program, states.dtype, wanted)
+        call = Call(program, gradient.dtype, wanted)
         call(
             "runge_kutta_reverse",
             tableau,
             grid,
             ctypes.c_int(len(initial)),
             pointer(states),
+            pointer(tape),
             pointer(gradient),
             pointer(initial),
             ctypes.c_int(bool(wanted)),
@@ -118,33 +124,36 @@ class Splitting:
     start: float
     step: float
     nodes: tuple[int, ...]
+    tape: int
 
     def solve(self, program: Program, y0: Tensor, *, keep: bool) -> Solved:
         memory = Memory()
         states = y0.new_empty(len(self.nodes), *y0.shape)
         states[0] = y0
-        inner = y0.new_empty(self.nodes[-1] + 1, *y0.shape) if keep else None
-        grid = grid_spec(self.start, self.step, self.nodes, memory)
         call = Call(program, y0.dtype)
-        moves = self._moves(memory)
+        moves, n_steps = self._moves(memory), self.nodes[-1]
+        tape = _tape(call, y0, moves.n * n_steps + 1, self.tape) if keep else None
+        inner = y0.new_empty(n_steps + 1, *y0.shape) if keep and tape is None else None
+        grid = grid_spec(self.start, self.step, self.nodes, memory)
         rows = ctypes.c_int(len(y0))
-        call("splitting", moves, grid, rows, pointer(states), pointer(inner))
-        return Solved(states, () if inner is None else (y0, inner))
+        call("splitting", moves, grid, rows, pointer(states), pointer(inner), pointer(tape))
+        return Solved(states, (y0, inner, tape))
 
     def reverse(self, program: Program, record: Record, gradient: Tensor, wanted: Sequence[Tensor]) -> list[Tensor]:
         memory = Memory()
-        y0, inner = record
-        initial = torch.empty_like(y0)
+        y0, inner, tape = record
+        initial = torch.empty_like(gradient[0])
         grid = grid_spec(self.start, self.step, self.nodes, memory)
         moves = self._moves(memory)
-        call = Call(program, y0.dtype, wanted)
+        call = Call(program, gradient.dtype, wanted)
         call(
             "splitting_reverse",
             moves,
             grid,
-            ctypes.c_int(len(y0)),
+            ctypes.c_int(len(initial)),
             pointer(y0),
             pointer(inner),
+            pointer(tape),
             pointer(gradient),
             pointer(initial),
             ctypes.c_int(bool(wanted)),
@@ -209,10 +218,9 @@ class Adaptive:
 
     def reverse(self, program: Program, record: Record, gradient: Tensor, wanted: Sequence[Tensor]) -> list[Tensor]:
         memory = Memory()
-        starts = record[-1]
         initial = torch.empty_like(gradient[0])
-        steps = StepsSpec(*(x.data_ptr() for x in record))
-        call = Call(program, starts.dtype, wanted)
+        steps = StepsSpec(*(pointer(x) for x in record))
+        call = Call(program, gradient.dtype, wanted)
         method, outputs = self._method(memory), self._outputs(memory)
         call(
             "adaptive_reverse",
@@ -238,3 +246,9 @@ class Adaptive:
         sign = 1.0 if rest[-1] > start else -1.0
         distances = (0.0, *[(t - start) * sign for t in rest])
         return OutputsSpec(start, sign, len(distances), memory.doubles(distances))
+
+
+def _tape(call: Call, y0: Tensor, evaluations: int, most: int) -> Tensor | None:
+    """Room for what evaluations leave for their reverse; None where it would be too much."""
+    numbers = call.record_numbers() * len(y0) * evaluations
+    return y0.new_empty(numbers) if 0 < numbers * y0.element_size() <= most else None

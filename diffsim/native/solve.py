@@ -51,7 +51,7 @@ class NativeSolve:
 class _Context(FunctionCtx):
     native: NativeSolve
     n_record: int
-    saved_tensors: tuple[Tensor, ...]
+    saved_tensors: tuple[Tensor, ...]  # None where the record has None
 
 
 class _Solve(Function):
@@ -60,7 +60,7 @@ class _Solve(Function):
         solved = native.solve(y0, keep=True)
         kept.append(solved)
         ctx.native, ctx.n_record = native, len(solved.record)
-        ctx.save_for_backward(*solved.record, y0, *constants)
+        ctx.save_for_backward(*cast(Sequence[Tensor], solved.record), y0, *constants)
         return solved.states.reshape(-1, *y0.shape)
 
     @staticmethod

@@ -137,3 +137,28 @@ inline __attribute__((noinline)) void activate(int kind, const Real* z, Real* a,
   }
 #undef DIFFSIM_CASE
 }
+
+// Whether an activation's derivatives follow from its value.
+constexpr bool follows(int kind) { return kind == kTanh || kind == kSigmoid || kind == kRelu; }
+
+// Derivatives of an activation at the numbers of a layer: from its values, or as they were stored.
+template <int Kind>
+struct Derivatives {
+  const Real *value, *pull, *slope, *bend;
+
+  // a'(z)
+  Vector first(int i) const {
+    if constexpr (!follows(Kind)) return load(slope + i);
+    const Vector a = load(value + i);
+    if constexpr (Kind == kTanh) return 1 - a * a;
+    if constexpr (Kind == kSigmoid) return a * (1 - a);
+    return choose(a > 0, constant(1), Vector{});
+  }
+  // g a''(z), for the pull g a'(z)
+  Vector second(int i) const {
+    if constexpr (!follows(Kind)) return load(bend + i);
+    if constexpr (Kind == kTanh) return load(pull + i) * (-2 * load(value + i));
+    if constexpr (Kind == kSigmoid) return load(pull + i) * (1 - 2 * load(value + i));
+    return Vector{};
+  }
+};

@@ -48,13 +48,30 @@ struct Field {
   }
 };
 
-// What one evaluation of a field leaves for its reverse.
-struct FieldRecord {
+// What one evaluation of a field leaves for its reverse, in memory of its own or of others.
+class FieldRecord {
+ public:
   std::vector<Record> parts;
 
-  FieldRecord(const Field& field, int rows) {
-    for (const Part& part : field.parts) parts.emplace_back(part.net, rows, part.spec.energy);
+  explicit FieldRecord(const Field& field) {
+    for (const Part& part : field.parts) parts.emplace_back(part.net, part.spec.energy);
   }
+  FieldRecord(const Field& field, int rows) : FieldRecord(field) {
+    own_ = Buffer(rows * numbers());
+    place(rows, own_.get());
+  }
+  // Numbers a row.
+  size_t numbers() const {
+    size_t sum = 0;
+    for (const Record& part : parts) sum += part.numbers();
+    return sum;
+  }
+  void place(int rows, Real* memory) {
+    for (Record& part : parts) part.place(rows, memory), memory += rows * part.numbers();
+  }
+
+ private:
+  Buffer own_;
 };
 
 // Rows of a field at work: one for each thread.
@@ -77,7 +94,7 @@ class FieldWork {
     for (int i = first; i < last; ++i) {
       const Part& part = field_.parts[i];
       Record& kept = record.parts[i];
-      gather(rows, part, t, y, kept.input.get());
+      gather(rows, part, t, y, kept.input());
       const bool energy = part.spec.energy;
       energy ? work_[i].energy_gradient(rows, kept, results_[i].get()) : work_[i].value(rows, kept, results_[i].get());
       const int width = energy ? part.net.in_width() : part.net.out_width();
@@ -125,6 +142,7 @@ class FieldWork {
   void gather(int rows, const Part& part, const Real* t, const Real* y, Real* input) const {
     const int skip = part.spec.time ? 1 : 0, width = part.net.in_width();
     for (int m = 0; m < rows; ++m) {
+      for (int j = part.net.n_in(); j < width; ++j) input[m * width + j] = 0;
       if (skip) input[m * width] = t[m];
       for (int j = skip; j < part.net.n_in(); ++j)
         input[m * width + j] = y[size_t(m) * field_.dimension + part.spec.first + j - skip];

@@ -6,6 +6,9 @@
 
 #include "adaptive_reverse.hpp"
 #include "splitting.hpp"
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
 
 namespace {
 
@@ -13,10 +16,7 @@ using Purpose = NetworkWork::Purpose;
 
 // Rows of a tile: the records of all stages should stay in the second-level cache.
 int tile_rows(const Field& field, int rows, int records) {
-  size_t row = 0;
-  for (const Part& part : field.parts)
-    for (const Layer& layer : part.net.layers)
-      row += size_t(layer.out_width) * (part.spec.energy ? 4 : 2) * sizeof(Real) * records;
+  const size_t row = FieldRecord(field).numbers() * sizeof(Real) * records;
   int most = kTile;
   while (most > kTile / 4 && row * most > 400000) most /= 2;
   const int tiles = (rows + most - 1) / most;
@@ -52,6 +52,7 @@ int in_tiles(int rows, int tile, int threads, Make make) {
   return failed;
 }
 
+Purpose forward_purpose(const Real* tape) { return tape != nullptr ? Purpose::kState : Purpose::kForward; }
 Purpose reverse_purpose(int weights) { return weights ? Purpose::kWeights : Purpose::kState; }
 
 // Evaluations of a field at given states, and the reverse of each while its records are in the cache.
@@ -97,12 +98,25 @@ int evaluations(const FieldSpec* spec, int rows, Purpose purpose, int threads, B
                   [&](int tile) { return Worker<Evaluation, Body>{Evaluation(field, tile, purpose), body}; });
 }
 
+// Asks for large pages, so that the first use of memory costs little.
+void in_large_pages(Real* memory, size_t numbers) {
+#if defined(MADV_HUGEPAGE)
+  constexpr uintptr_t page = 1 << 21;
+  const uintptr_t begin = (uintptr_t(memory) + page - 1) / page * page, end = uintptr_t(memory + numbers) / page * page;
+  if (begin < end) madvise(reinterpret_cast<void*>(begin), end - begin, MADV_HUGEPAGE);
+#endif
+}
+
+// With a tape, tiles are those of one evaluation at a time, forwards and in reverse: the tape is written by tiles.
 template <class Solver, class Method, class Body>
 int solves(const FieldSpec* spec, const Method* method, const Grid* grid, int rows, int records, Purpose purpose,
-           int threads, Body body) {
+           Real* tape, int threads, Body body) {
   const Field field(*spec);
-  return in_tiles(rows, tile_rows(field, rows, purpose == Purpose::kForward ? 1 : records), threads, [&](int tile) {
-    return Worker<Solver, Body>{Solver(field, *method, *grid, tile, purpose), body};
+  if (purpose == Purpose::kState && tape != nullptr)
+    in_large_pages(tape, rows * FieldRecord(field).numbers() * Solver::evaluations(*method, *grid));
+  const bool one = purpose == Purpose::kForward || tape != nullptr;
+  return in_tiles(rows, tile_rows(field, rows, one ? 1 : records), threads, [&](int tile) {
+    return Worker<Solver, Body>{Solver(field, *method, *grid, tile, purpose, tape), body};
   });
 }
 
@@ -164,46 +178,48 @@ int diffsim_squared_error(const FieldSpec* spec, int rows, double t, const Real*
   });
 }
 
+// Numbers that an evaluation leaves for its reverse, a row: those of a tape, which has room for every row and evaluation.
+int64_t diffsim_record_numbers(const FieldSpec* spec) {
+  int64_t numbers = 0;
+  return guarded([&] { return numbers = int64_t(FieldRecord(Field(*spec)).numbers()), 0; }) ? 0 : numbers;
+}
+
 int diffsim_runge_kutta(const FieldSpec* spec, const Tableau* tableau, const Grid* grid, int rows, Real* states,
-                        int threads) {
+                        Real* tape, int threads) {
   return guarded([&] {
-    const size_t d = spec->dimension, all = rows;
-    return solves<RungeKutta>(
-        spec, tableau, grid, rows, tableau->stages, Purpose::kForward, threads,
-        [=](RungeKutta& solver, int first, int n) { solver.solve(n, all, states + first * d); });
+    return solves<RungeKutta>(spec, tableau, grid, rows, tableau->stages, forward_purpose(tape), tape, threads,
+                              [=](RungeKutta& solver, int first, int n) { solver.solve(first, n, rows, states); });
   });
 }
 
 int diffsim_runge_kutta_reverse(const FieldSpec* spec, const Tableau* tableau, const Grid* grid, int rows,
-                                const Real* states, const Real* gradients, Real* initial, int weights, int threads) {
+                                const Real* states, Real* tape, const Real* gradients, Real* initial, int weights,
+                                int threads) {
   return guarded([&] {
-    const size_t d = spec->dimension, all = rows;
-    return solves<RungeKutta>(spec, tableau, grid, rows, tableau->stages, reverse_purpose(weights), threads,
+    return solves<RungeKutta>(spec, tableau, grid, rows, tableau->stages, reverse_purpose(weights), tape, threads,
                               [=](RungeKutta& solver, int first, int n) {
-                                solver.reverse(n, all, states + first * d, gradients + first * d, initial + first * d);
+                                solver.reverse(first, n, rows, states, gradients, initial);
                               });
   });
 }
 
 int diffsim_splitting(const FieldSpec* spec, const Moves* moves, const Grid* grid, int rows, Real* states, Real* inner,
-                      int threads) {
+                      Real* tape, int threads) {
   return guarded([&] {
-    const size_t d = spec->dimension, all = rows;
-    return solves<Splitting>(spec, moves, grid, rows, moves->n, Purpose::kForward, threads,
-                             [=](Splitting& solver, int first, int n) {
-                               solver.solve(n, all, states + first * d, inner == nullptr ? nullptr : inner + first * d);
-                             });
+    return solves<Splitting>(
+        spec, moves, grid, rows, moves->n, forward_purpose(tape), tape, threads,
+        [=](Splitting& solver, int first, int n) { solver.solve(first, n, rows, states, inner); });
   });
 }
 
 int diffsim_splitting_reverse(const FieldSpec* spec, const Moves* moves, const Grid* grid, int rows, const Real* start,
-                              const Real* inner, const Real* gradients, Real* initial, int weights, int threads) {
+                              const Real* inner, Real* tape, const Real* gradients, Real* initial, int weights,
+                              int threads) {
   return guarded([&] {
-    const size_t d = spec->dimension, all = rows;
-    return solves<Splitting>(
-        spec, moves, grid, rows, moves->n, reverse_purpose(weights), threads, [=](Splitting& solver, int first, int n) {
-          solver.reverse(n, all, start + first * d, inner + first * d, gradients + first * d, initial + first * d);
-        });
+    return solves<Splitting>(spec, moves, grid, rows, moves->n, reverse_purpose(weights), tape, threads,
+                             [=](Splitting& solver, int first, int n) {
+                               solver.reverse(first, n, rows, start, inner, gradients, initial);
+                             });
   });
 }
 

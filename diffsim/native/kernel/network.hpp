@@ -1,8 +1,6 @@
 // A multi-layer perceptron on tiles of rows: its values or the gradient of its sum, and the reverse of both.
 #pragma once
-#include <vector>
-
-#include "activations.hpp"
+#include "layers.hpp"
 #include "product.hpp"
 
 // Sums of outer products left' right, collected over many rows before they are added to a weight's gradient.
@@ -31,61 +29,6 @@ class OuterProducts {
   Buffer left_, right_, sum_;
 };
 
-// Weights as torch holds them, [n_out, n_in], packed in both orders.
-struct Layer {
-  int n_in, n_out, in_width, out_width;
-  Buffer forward, backward, bias;  // [n_in, out_width], [n_out, in_width], [out_width]
-
-  Layer(int n_in_, int n_out_, const Real* weight, const Real* bias_)
-      : n_in(n_in_), n_out(n_out_), in_width(padded(n_in_)), out_width(padded(n_out_)),
-        forward(size_t(n_in_) * out_width), backward(size_t(n_out_) * in_width), bias(out_width) {
-    for (int o = 0; o < n_out; ++o) copy(n_in, weight + size_t(o) * n_in, backward.get() + size_t(o) * in_width);
-    constexpr int block = 16;  // columns at a time, so that the lines they go to stay in the cache
-    for (int first = 0; first < n_in; first += block)
-      for (int o = 0; o < n_out; ++o)
-        for (int i = first; i < n_in && i < first + block; ++i)
-          forward.get()[size_t(i) * out_width + o] = weight[size_t(o) * n_in + i];
-    if (bias_ != nullptr) copy(n_out, bias_, bias.get());
-  }
-};
-
-struct Network {
-  std::vector<Layer> layers;
-  int activation;
-  Buffer summed;  // the gradient of the summed outputs in the last hidden layer, [width]
-
-  int hidden() const { return int(layers.size()) - 1; }
-  int n_in() const { return layers.front().n_in; }
-  int in_width() const { return layers.front().in_width; }
-  int out_width() const { return layers.back().out_width; }
-  int widest() const {
-    int most = in_width();
-    for (const Layer& layer : layers) most = most > layer.out_width ? most : layer.out_width;
-    return most;
-  }
-  void sum_outputs() {
-    const Layer& last = layers.back();
-    summed = Buffer(last.in_width);
-    for (int o = 0; o < last.n_out; ++o)
-      for (int i = 0; i < last.n_in; ++i) summed.get()[i] += last.backward.get()[size_t(o) * last.in_width + i];
-  }
-};
-
-// What one evaluation leaves for its reverse, for each hidden layer.
-struct Record {
-  Buffer input;
-  std::vector<Buffer> value, slope, pull, bend;  // a, a'(z), g a'(z), g a''(z): g is the energy's gradient in a
-
-  Record(const Network& net, int rows, bool energy) : input(size_t(rows) * net.in_width()) {
-    for (int i = 0; i < net.hidden(); ++i) {
-      const size_t n = size_t(rows) * net.layers[i].out_width;
-      value.emplace_back(n);
-      slope.emplace_back(n);
-      if (energy) pull.emplace_back(n), bend.emplace_back(n);
-    }
-  }
-};
-
 // Rows to work in and, where asked for, the gradients of a network's weights: one for each thread.
 class NetworkWork {
  public:
@@ -107,7 +50,7 @@ class NetworkWork {
 
   // out [rows, out_width] = net(input).
   void value(int rows, Record& record, Real* out) {
-    const Real* a = forward(rows, record, false);
+    const Real* a = forward(rows, record);
     const Layer& last = net_.layers.back();
     if (last.n_out <= kFew)
       dots(rows, last.n_out, last.in_width, a, last.backward.get(), last.bias.get(), out, last.out_width);
@@ -118,7 +61,7 @@ class NetworkWork {
 
   // out [rows, in_width] = the gradient of the net's summed output in its input.
   void energy_gradient(int rows, Record& record, Real* out) {
-    forward(rows, record, true);
+    forward(rows, record);
     Real *g = one_.get(), *next = two_.get();
     const int h = net_.hidden();
     const int top = net_.layers.back().in_width;
@@ -126,13 +69,11 @@ class NetworkWork {
     for (int l = h - 1; l >= 0; --l) {
       const Layer& layer = net_.layers[l];
       const int n = rows * layer.out_width;
-      const Real *slope = record.slope[l].get();
-      Real *pull = record.pull[l].get(), *bend = record.bend[l].get();
-      for (int i = 0; i < n; i += kWidth) {
-        const Vector x = load(g + i);
-        store(pull + i, x * load(slope + i));
-        if (purpose_ != kForward) store(bend + i, x * load(bend + i));
-      }
+      Real *pull = record.pull(l), *bend = record.bend(l);
+      record.derivatives(l, [&](auto derivatives) {
+        for (int i = 0; i < n; i += kWidth) store(pull + i, load(g + i) * derivatives.first(i));
+      });
+      if (bend != nullptr && purpose_ != kForward) multiply(n, bend, g);
       Real* to = l == 0 ? out : next;
       back(rows, layer, pull, to);
       std::swap(g, next);
@@ -145,13 +86,15 @@ class NetworkWork {
     const Real* z = adjoint;
     for (int l = net_.hidden(); l >= 0; --l) {
       const Layer& layer = net_.layers[l];
-      const Real* input = l == 0 ? record.input.get() : record.value[l - 1].get();
+      const Real* input = l == 0 ? record.input() : record.value(l - 1);
       collect(rows, l, z, input);
       collect_bias(rows, l, z);
       Real* to = l == 0 ? input_adjoint : now;
       back(rows, layer, z, to);
       if (l == 0) return;
-      multiply(rows * layer.in_width, to, record.slope[l - 1].get());
+      record.derivatives(l - 1, [&](auto derivatives) {
+        for (int i = 0; i < rows * layer.in_width; i += kWidth) store(to + i, load(to + i) * derivatives.first(i));
+      });
       z = to;
       std::swap(now, next);
     }
@@ -167,13 +110,14 @@ class NetworkWork {
       Real *z = tangents_[2 * l].get(), *a = tangents_[2 * l + 1].get();
       product(rows, layer.out_width, layer.n_in, {along, layer.in_width, 1}, layer.forward.get(), layer.out_width,
               nullptr, 0, z, layer.out_width);
-      const Real *slope = record.slope[l].get(), *bend = record.bend[l].get();
-      for (int i = 0; i < rows * layer.out_width; i += kWidth) {
-        const Vector x = load(z + i);
-        store(a + i, x * load(slope + i));
-        store(z + i, x * load(bend + i));
-      }
-      collect(rows, l, record.pull[l].get(), along);
+      record.derivatives(l, [&](auto derivatives) {
+        for (int i = 0; i < rows * layer.out_width; i += kWidth) {
+          const Vector x = load(z + i);
+          store(a + i, x * derivatives.first(i));
+          store(z + i, x * derivatives.second(i));
+        }
+      });
+      collect(rows, l, record.pull(l), along);
       along = a;
     }
     if (purpose_ == kWeights) outer_.back().add(rows, ones_.get(), along);
@@ -185,14 +129,16 @@ class NetworkWork {
     const Real* z = tangents_[2 * (h - 1)].get();
     for (int l = h - 1; l >= 0; --l) {
       const Layer& layer = net_.layers[l];
-      collect(rows, l, z, l == 0 ? record.input.get() : record.value[l - 1].get());
+      collect(rows, l, z, l == 0 ? record.input() : record.value(l - 1));
       collect_bias(rows, l, z);
       Real* to = l == 0 ? input_adjoint : now;
       back(rows, layer, z, to);
       if (l == 0) return;
-      const Real *slope = record.slope[l - 1].get(), *other = tangents_[2 * (l - 1)].get();
-      for (int i = 0; i < rows * layer.in_width; i += kWidth)
-        store(to + i, load(to + i) * load(slope + i) + load(other + i));
+      const Real* other = tangents_[2 * (l - 1)].get();
+      record.derivatives(l - 1, [&](auto derivatives) {
+        for (int i = 0; i < rows * layer.in_width; i += kWidth)
+          store(to + i, load(to + i) * derivatives.first(i) + load(other + i));
+      });
       z = to;
       std::swap(now, next);
     }
@@ -216,17 +162,15 @@ class NetworkWork {
   static constexpr int kFew = kWidth / 4;  // numbers a row for which products of rows are faster than of columns
 
   // The hidden layers' values; returns the last ones.
-  const Real* forward(int rows, Record& record, bool energy) {
-    const Real* a = record.input.get();
+  const Real* forward(int rows, Record& record) {
+    const Real* a = record.input();
     for (int l = 0; l < net_.hidden(); ++l) {
       const Layer& layer = net_.layers[l];
       Real* z = three_.get();
       product(rows, layer.out_width, layer.n_in, {a, layer.in_width, 1}, layer.forward.get(), layer.out_width,
               layer.bias.get(), 0, z, layer.out_width);
-      const bool reverse = purpose_ != kForward;
-      activate(net_.activation, z, record.value[l].get(), energy || reverse ? record.slope[l].get() : nullptr,
-               energy && reverse ? record.bend[l].get() : nullptr, rows * layer.out_width);
-      a = record.value[l].get();
+      activate(net_.activation, z, record.value(l), record.slope(l), record.bend(l), rows * layer.out_width);
+      a = record.value(l);
     }
     return a;
   }

@@ -24,12 +24,12 @@ inline __attribute__((always_inline)) void tile(int inner, Left a, const Real* b
 #pragma GCC unroll 4
     for (int p = 0; p < Parallel; ++p) {
       Vector columns[Columns];
-#pragma GCC unroll 4
+#pragma GCC unroll 16
       for (int j = 0; j < Columns; ++j) columns[j] = load(b + (k + p) * b_row + j * kWidth);
 #pragma GCC unroll 8
       for (int m = 0; m < Rows; ++m) {
         const Real x = a.data[m * a.row + (k + p) * a.step];
-#pragma GCC unroll 4
+#pragma GCC unroll 16
         for (int j = 0; j < Columns; ++j) sums[p][m][j] += x * columns[j];
       }
     }
@@ -68,9 +68,25 @@ inline void column_block(int rows, int inner, Left a, const Real* b, ptrdiff_t b
   }
 }
 
+// One row: all of its columns at once, so that the weights are read as they lie in memory. Returns whether it was done.
+inline bool single_row(int vectors, int inner, Left a, const Real* b, ptrdiff_t b_row, const Real* start, Real* c) {
+  switch (vectors) {
+#define DIFFSIM_CASE(C) \
+  case C: tile<1, C>(inner, a, b, b_row, start, 0, c, 0); return true;
+    DIFFSIM_CASE(1) DIFFSIM_CASE(2) DIFFSIM_CASE(3) DIFFSIM_CASE(4) DIFFSIM_CASE(5) DIFFSIM_CASE(6) DIFFSIM_CASE(7)
+    DIFFSIM_CASE(8)
+#if defined(__AVX512F__)
+    DIFFSIM_CASE(9) DIFFSIM_CASE(10) DIFFSIM_CASE(11) DIFFSIM_CASE(12) DIFFSIM_CASE(13) DIFFSIM_CASE(14)
+#endif
+#undef DIFFSIM_CASE
+    default: return false;
+  }
+}
+
 // c = start + a b for `columns` numbers a row, a multiple of the vectors' width; no start is zero, a row of 0 repeats it.
 inline __attribute__((noinline)) void product(int rows, int columns, int inner, Left a, const Real* b, ptrdiff_t b_row,
                                               const Real* start, ptrdiff_t start_row, Real* c, ptrdiff_t c_row) {
+  if (rows == 1 && single_row(columns / kWidth, inner, a, b, b_row, start, c)) return;
   const int vectors = columns / kWidth, blocks = (vectors + kMaxColumns - 1) / kMaxColumns;
   for (int block = 0, j = 0; block < blocks; ++block) {
     const int count = (vectors - j + blocks - block - 1) / (blocks - block);

@@ -17,7 +17,7 @@ from diffsim.integrate.odeint import odeint
 from diffsim.integrate.solver import Solver
 from diffsim.native.choose import backend_of
 
-ACTIVATIONS = [nn.Tanh, nn.Sigmoid, nn.Softplus, nn.SiLU]
+ACTIVATIONS = [nn.Tanh, nn.Sigmoid, nn.Softplus, nn.SiLU, nn.ReLU]
 FIXED = ["euler", "midpoint", "heun2", "heun3", "rk4"]
 TOLERANCE = {torch.float64: 1e-11, torch.float32: 1e-4}
 
@@ -69,9 +69,27 @@ def test_fixed_steps_equal_the_plain_path(data):
     y0 = torch.randn(*shape, d, dtype=torch.float64, generator=torch.Generator().manual_seed(seed)).to(dtype)
     t = torch.tensor([0.0, 0.1, 0.23, 0.5], dtype=dtype) * data.draw(st.sampled_from([1.0, -1.0])) + 0.7
     method = data.draw(st.sampled_from(methods))
-    native = Solver(method, step=0.1, backend="native")
+    kept = data.draw(st.sampled_from(["adjoint", "backprop", "checkpoint"]))  # evaluations, or states at the steps
+    native = Solver(method, step=0.1, gradient=kept, backend="native")
     plain = Solver(method, step=0.1, gradient="backprop", backend="plain")
     assert_equal(field, y0, t, native, plain, TOLERANCE[dtype])
+
+
+def test_what_is_kept_for_the_gradient_has_a_limit():
+    """Evaluations of many steps are computed again, and so are those of a solve that asks for it."""
+    field = make("neural", 2, [128, 128], nn.Tanh, torch.float32)
+    y0, t = torch.randn(64, 2, generator=torch.Generator().manual_seed(0)), torch.tensor([0.0, 1.0])
+
+    def kept(n_steps, gradient):
+        sizes = []
+        with torch.autograd.graph.saved_tensors_hooks(lambda x: sizes.append(x.nbytes) or x, lambda x: x):
+            odeint(field, y0, t, Solver("rk4", step=1 / n_steps, gradient=gradient, backend="native"))
+        return max(sizes)
+
+    states, evaluations = 501 * 64 * 2 * 4, 500 * 4 * 64 * 256 * 4
+    assert kept(500, "checkpoint") == kept(500, "adjoint") == states
+    assert evaluations <= kept(500, "backprop") <= 1.1 * evaluations
+    assert kept(400, "adjoint") > 100 * states
 
 
 @pytest.mark.parametrize("kind", ["neural", "time", "hamiltonian", "separable"])
