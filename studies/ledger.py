@@ -38,7 +38,8 @@ class Ledger:
         self._trials: list[Trial] = []
         self._untold: dict[int, None] = {}  # trial numbers in order
         self._info: list[Mapping[str, Any]] = []
-        self._n_closed = 0  # how many of the first rounds are told whole
+        self._n_whole = 0  # how many of the first rounds are told whole
+        self._n_closed = 0  # how many of those have columns
         self._columns: list[Columns] = []  # those of their trials
         self._history: History | None = None  # as last read
 
@@ -111,8 +112,9 @@ class Ledger:
 
     def _close(self) -> None:
         """Moves past the rounds that are told whole, many at a time: no later result changes what they hold."""
-        told = (all(trial in self.results for trial in round.trials) for round in self.rounds[self._n_closed :])
-        closed = self.rounds[self._n_closed : self._n_closed + sum(takewhile(bool, told))]
+        told = (all(trial in self.results for trial in round.trials) for round in self.rounds[self._n_whole :])
+        self._n_whole += sum(takewhile(bool, told))
+        closed = self.rounds[self._n_closed : self._n_whole]
         if closed and closed[-1].trials.stop - closed[0].first >= _BLOCK:
             trials = self._trials[closed[0].first : closed[-1].trials.stop]
             self._columns = merged([*self._columns, Columns.of(trials, closed[0].theta.shape[1])])

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 
-__all__ = ["isolated", "key_generator", "key_seed"]
+__all__ = ["isolated", "key_generator", "key_seed", "seed_globally"]
 
 
 def key_seed(seed: int, round: int, stream: str, chunk: int = 0) -> int:
@@ -30,6 +30,16 @@ def key_generator(seed: int, round: int, stream: str, chunk: int = 0) -> torch.G
     return torch.Generator().manual_seed(key_seed(seed, round, stream, chunk))
 
 
+def seed_globally(generator: torch.Generator) -> None:
+    """Seeds the global random numbers as `isolated` does, and leaves them so: for a process that is all ours."""
+    seed = int(torch.randint(2**63 - 1, (), generator=generator, device=generator.device))
+    torch.default_generator.manual_seed(seed)
+    if torch.cuda.is_initialized():
+        torch.cuda.manual_seed_all(seed)
+    np.random.seed(seed % 2**32)
+    random.seed(seed)
+
+
 @contextmanager
 def isolated(generator: torch.Generator) -> Generator[None]:
     """A block whose global random numbers (torch, numpy, random) are seeded from a generator and restored after it.
@@ -43,16 +53,11 @@ def isolated(generator: torch.Generator) -> Generator[None]:
         >>> with isolated(torch.Generator().manual_seed(0)):
         ...     assert torch.equal(first, torch.rand(1))
     """
-    seed = int(torch.randint(2**63 - 1, (), generator=generator, device=generator.device))
     cuda = torch.cuda.is_initialized()
     numpy_state, python_state = np.random.get_state(legacy=False), random.getstate()
     with torch.random.fork_rng(devices=range(torch.cuda.device_count()) if cuda else []):
         try:
-            torch.default_generator.manual_seed(seed)
-            if cuda:
-                torch.cuda.manual_seed_all(seed)
-            np.random.seed(seed % 2**32)
-            random.seed(seed)
+            seed_globally(generator)
             yield
         finally:
             np.random.set_state(numpy_state)

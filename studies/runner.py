@@ -183,13 +183,12 @@ def run_all(
         foreign = any(ledger.round_of(trial).number not in asked for trial in untold)
         elsewhere = ledger.leased() if foreign else set[int]()
         runner.submit(trial for trial in untold if trial not in elsewhere)
-        history = asker.history
         if bar.shown:
-            bar.update(ledger.results.values(), goal.expected(asker.strategy, history))
+            bar.update(ledger.results.values(), goal.expected(asker.strategy, asker.history))
         if runner.room if asynchronous else not runner.busy:
             if stopped is None and len(ledger.results) > n_seen:
                 n_seen = len(ledger.results)
-                stopped = reason_to_stop(stop, history, asker.strategy)
+                stopped = reason_to_stop(stop, asker.history, asker.strategy)
             may_ask = stopped is None and (asynchronous or not elsewhere)
             if may_ask and (round := asker.ask(size)):
                 asked.add(round.number)

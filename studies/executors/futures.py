@@ -57,7 +57,7 @@ def run_limited(simulator: Simulator | InputSimulator, limit: Limit, job: Job) -
         child.kill()
         child = None
     if not child:
-        child = Child(functools.partial(run_job, simulator))
+        child = Child(functools.partial(run_job, simulator, ours=True))
         _OWN.child, _OWN.run, _OWN.process = child, limit.run, os.getpid()
         _CHILDREN[limit.run].append(child)
     started, host = time.time(), f"{socket.gethostname()}:{child.pid}"

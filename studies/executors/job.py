@@ -5,6 +5,7 @@ import socket
 import time
 import traceback
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -12,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from studies.randomness import isolated
+from studies.randomness import isolated, seed_globally
 from studies.record import environment
 from studies.storage.base import Result
 from surrogates.simulator import InputSimulator, Simulator, as_inputs, as_outcome
@@ -86,20 +87,27 @@ def failed(job: Job, error: str, started: float | None = None, host: str | None 
     return [Result(trial, None, readable(error), started, seconds, host, seed=job.seed) for trial in job.trials]
 
 
-def run_job(simulator: Simulator | InputSimulator, job: Job, study: str | None = None) -> list[Result]:
+def run_job(
+    simulator: Simulator | InputSimulator, job: Job, study: str | None = None, ours: bool = False
+) -> list[Result]:
     """Calls the simulator once; what it raises is recorded. A top-level function, so that any executor can run it.
 
     Args:
         simulator: The simulator.
         job: What to call it with.
         study: The study's repr, where the results are to hold the environment of this process.
+        ours: Whether the process serves nothing else: its global random numbers are then not restored.
     """
     started, clock, host = time.time(), time.perf_counter(), f"{socket.gethostname()}:{os.getpid()}"
     generator = torch.Generator().manual_seed(job.seed)
     theta, n = torch.tensor(job.theta), len(job.trials)
     x, results = None, None
     try:
-        with isolated(torch.Generator().manual_seed(job.seed)):
+        with ExitStack() as kept:
+            if ours:
+                seed_globally(torch.Generator().manual_seed(job.seed))
+            else:
+                kept.enter_context(isolated(torch.Generator().manual_seed(job.seed)))
             if isinstance(simulator, InputSimulator):
                 drawn = simulator.inputs(n, generator)
                 x = as_inputs(drawn, n)

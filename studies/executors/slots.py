@@ -36,7 +36,7 @@ class Slots:
     """
 
     def __init__(self, simulator: Simulator | InputSimulator, workers: int = 1, timeout: float | None = None) -> None:
-        task = functools.partial(run_job, simulator)
+        task = functools.partial(run_job, simulator, ours=True)
         threads = max(1, torch.get_num_threads() // workers)
         make = functools.partial(Child[Job, list[Result]], task, threads)
         self._slots = [_Slot(make, timeout) for _ in range(workers)]

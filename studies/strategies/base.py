@@ -69,9 +69,10 @@ def round_size(strategy: Strategy, history: History) -> int:
     Raises:
         StudyError: It is not a positive integer.
     """
-    if not isinstance(strategy, Batched):
+    batch = getattr(strategy, "batch", None)  # a tenth of the time of a look at the protocol
+    if batch is None:
         return 1
-    n = strategy.batch(history)
+    n = batch(history)
     if isinstance(n, bool) or not isinstance(n, int) or n < 1:
         raise StudyError(f"A strategy's `batch` must return a positive integer, got {n!r}.")
     return n
