@@ -18,6 +18,7 @@ from diffsim.fields.matrices import AntisymmetricMatrix, PositiveMatrix
 from diffsim.fields.mechanics import MechanicalHamiltonian, MechanicalLagrangian
 from diffsim.fields.neural import NeuralField, mlp
 from diffsim.fields.port_hamiltonian import DissipativeHamiltonian, GradientHamiltonian, PortHamiltonian
+from diffsim.integrate.ensemble import odeint_ensemble
 from diffsim.integrate.event import Event, odeint_event
 from diffsim.integrate.odeint import odeint, simulate
 from diffsim.integrate.solution import Solution, solve
@@ -118,6 +119,7 @@ __all__ = [
     "fit_runs",
     "mlp",
     "odeint",
+    "odeint_ensemble",
     "odeint_event",
     "rmse",
     "roll_out",

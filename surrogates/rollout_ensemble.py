@@ -1,6 +1,7 @@
 """An ensemble of fields as a BoTorch model: each design is rolled out by every member, with gradients."""
 
 from collections.abc import Callable, Sequence
+from typing import cast
 
 import torch
 from botorch.models.ensemble import EnsembleModel
@@ -8,7 +9,7 @@ from torch import Tensor
 
 from diffsim.errors import ArgumentError
 from diffsim.fields.base import ConditionedField, VectorField
-from diffsim.integrate.odeint import odeint
+from diffsim.integrate.ensemble import odeint_ensemble
 from diffsim.integrate.solver import Solver
 from surrogates.rollout_model import RolloutModel
 
@@ -81,11 +82,7 @@ class RolloutEnsemble(RolloutModel, EnsembleModel):
             (p.dtype for p in [*self.fields.parameters(), *self.fields.buffers()] if p.is_floating_point()), y0.dtype
         )
         states = y0.to(dtype)
-        runs = []
-        for member in self.fields:
-            field = member if theta is None else ConditionedField(member, theta.to(dtype))
-            assert isinstance(field, VectorField)
-            run = odeint(field, states, t.to(dtype), self.solver)[1:]
-            run = torch.where(torch.isfinite(run), run, states)
-            runs.append(run.movedim(0, -2).flatten(-2))
-        return torch.stack(runs, dim=-3).to(X)
+        members = [m if theta is None else ConditionedField(m, theta.to(dtype)) for m in self.fields]
+        runs = odeint_ensemble(cast(Sequence[VectorField], members), states, t.to(dtype), self.solver)[:, 1:]
+        runs = torch.where(torch.isfinite(runs), runs, states)
+        return runs.movedim(1, -2).flatten(-2).movedim(0, -3).to(X)

@@ -60,21 +60,30 @@ class FastPath:
         rows = survivors.expand(finite.shape)[..., None].expand_as(marked)
         return marked.masked_scatter(rows, alive)
 
-    def _states(self, y0: Tensor, times: Tensor) -> tuple[Tensor, Solved]:
+    def prepare(self, times: Tensor, share: int = 1) -> tuple[NativeSolve, Grid | None]:
+        """The solve at the times, [T], and the grid to whose nodes it goes, if it is one of fixed steps.
+
+        Args:
+            times: Output times, float64, shape [T].
+            share: How many such solves share the memory for what the reverse needs.
+        """
         solver = self.solver
         if solver.step is None:
             tableau = ADAPTIVE_TABLEAUX[solver.method]
-            method = Adaptive(tableau, times.cpu(), solver.rtol, solver.atol, solver.max_steps)
-            return self._solve(method, y0, times)
+            return self._native(Adaptive(tableau, times.cpu(), solver.rtol, solver.atol, solver.max_steps), times), None
         grid = Grid.over(times, solver.step, solver.max_steps, self.resolution)
         kind = Splitting if solver.method in SEPARABLE_METHODS else RungeKutta
-        tape = _TAPE.get(solver.gradient, 0)
-        states, solved = self._solve(kind(solver.method, grid.start, grid.h, grid.nodes, tape), y0, times)
-        return grid.interpolate(self.field, states, grid.h), solved
+        tape = _TAPE.get(solver.gradient, 0) // share
+        return self._native(kind(solver.method, grid.start, grid.h, grid.nodes, tape), times), grid
 
-    def _solve(self, method: Adaptive | RungeKutta | Splitting, y0: Tensor, times: Tensor) -> tuple[Tensor, Solved]:
+    def _states(self, y0: Tensor, times: Tensor) -> tuple[Tensor, Solved]:
+        native, grid = self.prepare(times)
+        states, solved = native(y0)
+        return (states if grid is None else grid.interpolate(self.field, states, grid.h)), solved
+
+    def _native(self, method: Adaptive | RungeKutta | Splitting, times: Tensor) -> NativeSolve:
         plain = self._plain(method, times) if self.solver.gradient == "backprop" else None
-        return NativeSolve(self.field, self.program, method, self.constants, plain)(y0)
+        return NativeSolve(self.field, self.program, method, self.constants, plain)
 
     def _plain(self, method: Adaptive | RungeKutta | Splitting, times: Tensor) -> Callable[[Tensor], Tensor]:
         if isinstance(method, Adaptive):

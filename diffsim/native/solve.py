@@ -10,7 +10,7 @@ from torch.autograd.function import Function, FunctionCtx
 
 from diffsim.fields.base import VectorField
 from diffsim.integrate.constants import check_first_derivative, check_unchanged
-from diffsim.native.methods import Method, Solved
+from diffsim.native.methods import Method, Record, Solved
 from diffsim.native.program import Program
 
 __all__ = ["NativeSolve"]
@@ -46,6 +46,14 @@ class NativeSolve:
     def solve(self, y0: Tensor, *, keep: bool) -> Solved:
         """The solve of all rows of initial states, shape [..., d]."""
         return self.method.solve(self.program, y0.reshape(-1, y0.shape[-1]).contiguous(), keep=keep)
+
+    def pull_back(self, record: Record, y0: Tensor, gradient: Tensor) -> Tensor:
+        """The gradient in the initial states, [..., d], of one in the states; with a graph where one is asked for."""
+        if torch.is_grad_enabled():
+            (start,) = _graph(self, y0, (), gradient)[:1]
+            return cast(Tensor, start)
+        rows = gradient.reshape(len(gradient), -1, y0.shape[-1]).contiguous()
+        return self.method.reverse(self.program, record, rows, ())[0].reshape(y0.shape)
 
 
 class _Context(FunctionCtx):
