@@ -191,13 +191,17 @@ def _serve(function: Callable[[Any], Any], pipe: Connection, threads: int) -> No
 
 def _end_with_parent() -> None:
     parent = multiprocessing.parent_process()
-    assert parent
+    assert parent and parent.pid
+    signs: list[int] = [parent.sentinel]
 
-    def watch() -> None:
-        wait([parent.sentinel])
+    def end() -> None:
         if os.name == "posix":
             os.killpg(0, signal.SIGKILL)
         os._exit(1)
+
+    def watch() -> None:
+        wait(signs)
+        end()
 
     if sys.platform == "linux":  # a thread does not run while compiled code holds the interpreter: ask the kernel too
         import fcntl
@@ -206,4 +210,8 @@ def _end_with_parent() -> None:
         fcntl.fcntl(parent.sentinel, fcntl.F_SETSIG, signal.SIGKILL)
         flags = fcntl.fcntl(parent.sentinel, fcntl.F_GETFL)
         fcntl.fcntl(parent.sentinel, fcntl.F_SETFL, flags | os.O_ASYNC)
+        with suppress(OSError):  # the sentinel stays silent while a copy of the parent's end lives in another process
+            signs.append(os.pidfd_open(parent.pid))
     threading.Thread(target=watch, daemon=True).start()
+    if os.name == "posix" and os.getppid() != parent.pid:
+        end()  # the parent died before all this was done, and no signal will come

@@ -1,6 +1,7 @@
 """An ensemble of fields as a BoTorch model: each design is rolled out by every member, with gradients."""
 
 from collections.abc import Callable, Sequence
+from itertools import chain
 from typing import cast
 
 import torch
@@ -78,9 +79,8 @@ class RolloutEnsemble(RolloutModel, EnsembleModel):
 
     def _roll_out(self, X: Tensor, t: Tensor) -> Tensor:
         y0, theta = self.launch(X)
-        dtype = next(
-            (p.dtype for p in [*self.fields.parameters(), *self.fields.buffers()] if p.is_floating_point()), y0.dtype
-        )
+        constants = chain(self.fields.parameters(), self.fields.buffers())
+        dtype = next((p.dtype for p in constants if p.is_floating_point()), y0.dtype)
         states = y0.to(dtype)
         members = [m if theta is None else ConditionedField(m, theta.to(dtype)) for m in self.fields]
         runs = odeint_ensemble(cast(Sequence[VectorField], members), states, t.to(dtype), self.solver)[:, 1:]

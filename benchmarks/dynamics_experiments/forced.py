@@ -1,22 +1,20 @@
-"""Forced and damped systems: port-Hamiltonian networks on springs and the chaotic Duffing oscillator; D-HNN."""
+"""Forced and damped systems of the port-HNN paper: a port-Hamiltonian network with a force of unknown frequencies."""
 
-import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from benchmarks.dynamics_experiments.common import Row, Setting, clock, run_or_nan, uniform
 from diffsim import (
-    DissipativeHamiltonian,
-    ForcedDuffing,
-    HamiltonianField,
+    Duffing,
     Input,
     MassSpring,
-    MechanicalHamiltonian,
-    NeuralField,
     PortHamiltonian,
-    PositiveMatrix,
-    RolloutLoss,
+    SeparableHamiltonian,
     Solver,
     Training,
     Trajectory,
@@ -25,148 +23,195 @@ from diffsim import (
     mlp,
     odeint,
 )
-from diffsim.systems import SpringChain
+from diffsim.systems import RelativisticOscillator, SpringChain
 
-__all__ = ["chaotic_duffing", "coupled_springs", "damped_spring"]
+__all__ = ["OfTime", "Sines", "coupled_springs", "fit_in_time", "port_network", "port_systems", "rollout_in_time"]
 
 _EXACT = Solver("dopri8", rtol=1e-9, atol=1e-10)
 
 
-class _Periodic(nn.Module):
-    """A network of the phase of a drive whose frequency is known."""
+class Sines(nn.Module):
+    """A force of time, a sum of sines whose frequencies, phases and amplitudes are learned."""
 
-    def __init__(self, net: nn.Module, frequency: float) -> None:
+    def __init__(self, n_out: int, frequencies: Sequence[float]) -> None:
         super().__init__()
-        self.net, self.frequency = net, frequency
+        self.frequencies = nn.Parameter(torch.tensor(frequencies, dtype=torch.float64))
+        self.amplitudes = nn.Parameter(torch.full((n_out, 2 * len(frequencies)), 1e-2, dtype=torch.float64))
 
     def forward(self, t: Tensor) -> Tensor:
-        phase = self.frequency * t
-        return self.net(torch.cat([phase.cos(), phase.sin()], dim=-1).to(next(self.net.parameters())))
+        phase = t * self.frequencies
+        return torch.cat([phase.cos(), phase.sin()], dim=-1) @ self.amplitudes.mT
 
 
-class _Driven(VectorField):
-    """The baseline: a network of the state and the phase of the drive."""
+class _Late(VectorField):
+    """A field whose clock starts at a time of its own for each trajectory, [..., 1]."""
 
-    def __init__(self, net: nn.Module, frequency: float) -> None:
+    def __init__(self, field: VectorField, start: Tensor) -> None:
         super().__init__()
-        self.net, self.frequency = net, frequency
+        self.field, self.start = field, start
 
     def forward(self, t: Tensor, y: Tensor) -> Tensor:
-        phase = self.frequency * t.to(y)
-        return self.net(torch.cat([y, torch.stack([phase.cos(), phase.sin()], -1).expand(*y.shape[:-1], 2)], dim=-1))
+        return self.field(t + self.start, y)
 
 
-def _net(n_in: int, n_out: int, seed: int, width: int = 24) -> nn.Module:
-    return mlp(n_in, n_out, (width, width), seed=seed, dtype=torch.float64)
+class OfTime(VectorField):
+    """The baseline: a network of state and time."""
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, t: Tensor, y: Tensor) -> Tensor:
+        return self.net(torch.cat([y, t.expand(*y.shape[:-1], 1).to(y)], dim=-1))
 
 
-def _fit(field: VectorField, data: Trajectory, setting: Setting, step: float) -> float:
+def _derivative_error(field: VectorField, data: Trajectory, solver: Solver) -> Tensor:
+    assert data.dy is not None
+    return (field(data.t[:, None, None], data.y) - data.dy).square().mean()
+
+
+def rollout_in_time(window: int, stride: int) -> Callable[[VectorField, Trajectory, Solver], Tensor]:
+    """Multiple shooting on evenly sampled runs, all windows in one solve although the field depends on time."""
+
+    def loss(field: VectorField, data: Trajectory, solver: Solver) -> Tensor:
+        starts = torch.arange(0, len(data.t) - window + 1, stride)
+        y = data.y[starts + torch.arange(window)[:, None]]  # [L, w, n, d]
+        late = _Late(field, data.t[starts][:, None, None])
+        run = odeint(late, y[0], data.t[:window] - data.t[0], solver)
+        return (run - y)[1:].square().mean()
+
+    return loss
+
+
+def fit_in_time(field: VectorField, data: Trajectory, steps: tuple[int, int], every: int, step: float) -> float:
+    """Fit derivatives of splines at every few samples, then solutions over 4 intervals; the process seconds."""
+    rates = data.derivatives("spline").dy
+    assert rates is not None
+    thinned = Trajectory(data.t[::every], data.y[::every], rates[::every])
     with clock() as watch:
-        fit(field, data, training=Training("lbfgs", steps=setting.choose(200, 3000)))
+        fit(field, thinned, _derivative_error, Training("lbfgs", steps=steps[0], batch="all"))
         roll = Solver("rk4", step=step, gradient="backprop")
-        fit(field, data, RolloutLoss(5), Training("lbfgs", steps=setting.choose(20, 300)), roll)
+        fit(field, data, rollout_in_time(5, 4 * every), Training("lbfgs", steps=steps[1], batch="all"), roll)
     return watch.seconds
 
 
-def coupled_springs(setting: Setting) -> list[Row]:
-    """Two masses between walls, m = 2, k = 3, a force cos t on the first: mean squared errors of states and energy."""
-    chain = SpringChain([2.0, 2.0], [3.0, 3.0, 3.0])
-    truth = PortHamiltonian(chain, input=Input(lambda t: torch.cat([t.cos(), 0 * t], dim=-1)))
+def _net(n_in: int, n_out: int, seed: int) -> nn.Sequential:
+    return mlp(n_in, n_out, (24, 24), seed=seed, dtype=torch.float64)
+
+
+def port_network(k: int, force: nn.Module, seed: int) -> PortHamiltonian:
+    """The learned system: networks T(p) and V(q), one damping coefficient, a force of time."""
+    damping = nn.Parameter(torch.tensor(0.1, dtype=torch.float64))
+    energy = SeparableHamiltonian(_net(k, 1, seed), _net(k, 1, seed + 1))
+    return PortHamiltonian(energy, dissipation=damping, input=Input(force))
+
+
+@dataclass(frozen=True)
+class _System:
+    name: str
+    truth: PortHamiltonian
+    start: Callable[[torch.Generator, int], Tensor]
+    runs: int
+    times: int
+    dt: float
+    published: Mapping[str, tuple[float, float]]
+
+
+def _measure(system: _System, setting: Setting) -> tuple[list[Row], Trajectory, dict[str, Tensor]]:
+    """Mean squared errors of states and energy over 25 runs from other starts."""
     generator = torch.Generator().manual_seed(setting.seed)
-    t = torch.arange(51, dtype=torch.float64) * 0.1
-
-    def runs(n: int) -> Trajectory:
-        start = [uniform(generator, -0.5, 0.5, n, 2), 2 * uniform(generator, -0.2, 0.2, n, 2)]
-        return Trajectory(t, odeint(truth, torch.cat(start, dim=-1), t, _EXACT).detach())
-
-    data, test = runs(20), runs(25)
-    energy = MechanicalHamiltonian(PositiveMatrix(2).double(), _net(2, 1, setting.seed))
-    models: dict[str, tuple[VectorField, float | None, float | None]] = {
-        "port-HNN": (PortHamiltonian(energy, input=Input(_Periodic(_net(2, 2, 1), 1.0))), 7.34e-4, 2.72e-5),
-        "baseline": (_Driven(_net(6, 4, setting.seed), 1.0), 1.51e-3, 5.08e-5),
-    }
-    rows: list[Row] = []
-    for name, (field, published, published_energy) in models.items():
-        seconds = _fit(field, data, setting, 0.1)
-        run = run_or_nan(field, test.y0, t, Solver("rk4", step=0.05))
-        states = float((run - test.y).square().mean())
-        energies = float((chain.energy(run) - chain.energy(test.y)).square().mean())
-        rows += [
-            Row(name, "state, mean squared error", states, published, f"{seconds:.0f} s"),
-            Row(name, "energy, mean squared error", energies, published_energy, f"{seconds:.0f} s"),
-        ]
-    return rows
-
-
-def chaotic_duffing(setting: Setting) -> list[Row]:
-    """Chaos, q'' = q - q^3 - .1 q' + .39 cos 1.4 t, learned from one period: the histogram of the Poincare section."""
-    frequency = 1.4
-    truth = ForcedDuffing(-1.0, 1.0, damping=0.1, amplitude=0.39, frequency=frequency)
-    period = 2 * math.pi / frequency
-    generator = torch.Generator().manual_seed(setting.seed)
-    t = torch.linspace(0, period, 100, dtype=torch.float64)
-    y0 = uniform(generator, -1, 1, 20, 2)
-    data = Trajectory(t, odeint(truth, y0, t, _EXACT).detach())
-    energy = MechanicalHamiltonian(torch.eye(1, dtype=torch.float64), _net(1, 1, setting.seed))
-    models: dict[str, tuple[VectorField, float]] = {
-        "port-HNN": (
-            PortHamiltonian(
-                energy, dissipation=PositiveMatrix(1).double(), input=Input(_Periodic(_net(2, 1, 1), frequency))
-            ),
-            0.11,
-        ),
-        "baseline": (_Driven(_net(4, 2, setting.seed), frequency), 0.287),
-    }
-    starts, sections = 32, setting.choose(150, 4000)
-    times = torch.arange(sections + 1, dtype=torch.float64) * period
-    first = uniform(generator, -0.5, 0.5, starts, 2)
-
-    def histogram(field: VectorField) -> Tensor:
-        run = run_or_nan(field, first, times, Solver("rk4", step=period / 60, on_divergence="nan"))[20:]
-        points = run[torch.isfinite(run).all(-1)]
-        return torch.histogramdd(points, bins=[30, 30], range=[-2.0, 2.0, -2.0, 2.0], density=True).hist
-
-    known, rows = histogram(truth), []
-    again = (histogram(ForcedDuffing(-1.0, 1.0, damping=0.1001, amplitude=0.39, frequency=frequency)) - known).square()
-    for name, (field, published) in models.items():
-        seconds = _fit(field, data, setting, period / 99)
-        value = float((histogram(field) - known).square().mean())
-        note = (
-            f"30 x 30 densities, {starts} x {sections - 19} points; truth with damping .1001: {float(again.mean()):.3g}"
+    t = torch.arange(system.times, dtype=torch.float64) * system.dt
+    with torch.no_grad():
+        data, test = (
+            Trajectory(t, odeint(system.truth, system.start(generator, n), t, _EXACT)) for n in (system.runs, 25)
         )
-        rows.append(Row(name, "Poincare histogram, mean squared error", value, published, f"{note}; {seconds:.0f} s"))
+    k = data.d // 2
+    force = Sines(k, (0.7, 1.5, 3.2, 7.0))
+    models: dict[str, VectorField] = {
+        "port-HNN": port_network(k, force, setting.seed),
+        "baseline": OfTime(_net(data.d + 1, data.d, setting.seed)),
+    }
+    every = max(1, round(0.05 / system.dt))
+    rows: list[Row] = []
+    runs: dict[str, Tensor] = {}
+    for name, field in models.items():
+        steps = setting.choose(400, 3000), setting.choose(60, 300)
+        seconds = fit_in_time(field, data, steps, every, min(system.dt, 0.05))
+        run = runs[name] = run_or_nan(field, test.y0, t, Solver("rk4", step=min(0.05, 2 * system.dt)))
+        errors = (run - test.y, system.truth.energy(run) - system.truth.energy(test.y))
+        known = system.published.get(name, (None, None))
+        for what, error, published in zip(("state", "energy"), errors, known, strict=True):
+            value = float(error.square().mean())
+            rows.append(Row(name, f"{what}, mean squared error", value, published, f"{seconds:.0f} s"))
+    return rows, test, runs
+
+
+def _draw(axes: Axes, name: str, test: Trajectory, runs: Mapping[str, Tensor]) -> None:
+    k = test.d // 2
+    for model, run in {"truth": test.y, **runs}.items():
+        style = {"truth": "k", "port-HNN": "C0--"}.get(model, "C1:")
+        axes.plot(run[:, 0, 0], run[:, 0, k], style, label=model)
+    axes.set(xlabel="q", ylabel="p", title=name)
+
+
+def coupled_springs(setting: Setting) -> list[Row]:
+    """Two masses between walls, m = 2, k = 3, a force cos t on the first."""
+    chain = SpringChain([2.0, 2.0], [3.0, 3.0, 3.0])
+    system = _System(
+        "coupled springs",
+        PortHamiltonian(chain, input=Input(lambda t: torch.cat([t.cos(), 0 * t], dim=-1))),
+        lambda g, n: torch.cat([uniform(g, -0.5, 0.5, n, 2), 2 * uniform(g, -0.2, 0.2, n, 2)], dim=-1),
+        20,
+        51,
+        0.1,
+        {"port-HNN": (7.34e-4, 2.72e-5), "baseline": (1.51e-3, 5.08e-5)},
+    )
+    rows, test, runs = _measure(system, setting)
+    figure = Figure(figsize=(4.5, 4))
+    axes = figure.subplots()
+    _draw(axes, system.name, test, runs)
+    axes.legend()
+    setting.save("port_coupled_springs", figure)
     return rows
 
 
-def damped_spring(setting: Setting) -> list[Row]:
-    """The D-HNN grid: H = q^2 + p^2 with damping on dq/dt; derivative losses and the energy along a run."""
-    axis = torch.linspace(-1.2, 1.2, 25, dtype=torch.float64)
-    y = torch.cartesian_prod(axis, axis)
-    spring = MassSpring(0.5, 2.0)
-    truth = DissipativeHamiltonian(spring, lambda y: -y[..., 0].square())
-    dy = truth(torch.zeros(()), y).detach()
-    order = torch.randperm(len(y), generator=torch.Generator().manual_seed(setting.seed))
-    train, test = order[: int(0.85 * len(y))], order[int(0.85 * len(y)) :]
-    data = Trajectory(torch.zeros(1, dtype=torch.float64), y[train][None], dy[train][None])
-    models: dict[str, tuple[VectorField, tuple[float, float, float]]] = {
-        "D-HNN": (
-            DissipativeHamiltonian(_net(2, 1, setting.seed), _net(2, 1, setting.seed + 1)),
-            (1.15e-4, 5.75e-5, 3.6e-6),
+def _ring(generator: torch.Generator, n: int) -> Tensor:
+    """Starts with |y|^2 uniform in (1, 4.5)."""
+    angle, square = uniform(generator, 0, 2 * torch.pi, n), uniform(generator, 1, 4.5, n)
+    return square.sqrt()[:, None] * torch.stack([angle.cos(), angle.sin()], dim=-1)
+
+
+def _box(low: float, high: float) -> Callable[[torch.Generator, int], Tensor]:
+    return lambda generator, n: uniform(generator, low, high, n, 2)
+
+
+def port_systems(setting: Setting) -> list[Row]:
+    """The paper's systems of one degree of freedom, their sampling and starts as published."""
+    spring = MassSpring()
+    soft, stiff = Duffing(-1.0, 1.0), RelativisticOscillator(linear=1.0, cubic=1.0)
+
+    def drive(t: Tensor) -> Tensor:
+        return 0.2 * (1.2 * t).sin()
+
+    def beat(t: Tensor) -> Tensor:
+        return (3 * t).sin() * (6 * t).sin()
+
+    systems = (
+        _System("mass spring", PortHamiltonian(spring), _ring, 10, 62, 0.05, {}),
+        _System("damped", PortHamiltonian(spring, dissipation=0.3), _box(-1, 1), 25, 302, 0.1, {}),
+        _System("forced1", PortHamiltonian(spring, input=Input(lambda t: (3 * t).sin())), _ring, 20, 1002, 0.01, {}),
+        _System("forced2", PortHamiltonian(spring, input=Input(beat)), _ring, 20, 1002, 0.01, {}),
+        _System(
+            "duffing1", PortHamiltonian(soft, dissipation=0.3, input=Input(drive)), _box(-2.5, 2.5), 10, 1002, 0.01, {}
         ),
-        "HNN": (HamiltonianField(_net(2, 1, setting.seed)), (0.453, 0.626, 0.290)),
-        "baseline": (NeuralField(_net(2, 2, setting.seed)), (5.47e-5, 9.86e-5, 6.0e-6)),
-    }
-    t = torch.linspace(0, 4, 101, dtype=torch.float64)
-    y0 = torch.tensor([[0.85, 0.25]], dtype=torch.float64)
-    energy = spring.energy(odeint(truth, y0, t, _EXACT)).detach()
+        _System("relativistic Duffing", PortHamiltonian(stiff, input=Input(drive)), _box(0, 2), 5, 2002, 0.01, {}),
+    )
     rows: list[Row] = []
-    for name, (field, published) in models.items():
-        with clock() as watch:
-            fit(field, data, training=Training("lbfgs", steps=setting.choose(1500, 3000)))
-        with torch.no_grad():
-            errors = [float((field(t[0], y[part]) - dy[part]).square().mean()) for part in (train, test)]
-        run = run_or_nan(field, y0, t, _EXACT)
-        errors.append(float((spring.energy(run) - energy).square().mean()))
-        for metric, value, known in zip(("train", "test", "energy along a run"), errors, published, strict=True):
-            rows.append(Row(name, f"{metric}, mean squared error", value, known, f"{watch.seconds:.0f} s"))
+    figure = Figure(figsize=(11, 7))
+    for system, axes in zip(systems, figure.subplots(2, 3).flat, strict=True):
+        own, test, runs = _measure(system, setting)
+        rows += [Row(f"{row.model}, {system.name}", row.metric, row.value, row.published, row.note) for row in own]
+        _draw(axes, system.name, test, runs)
+    figure.axes[0].legend()
+    setting.save("port_systems", figure)
     return rows

@@ -1,9 +1,11 @@
 """Discrete gradients on partial differential equations: Korteweg-de Vries and Cahn-Hilliard, learned energies."""
 
 import torch
+from matplotlib.figure import Figure
 from torch import Tensor, nn
 
-from benchmarks.dynamics_experiments.common import Row, Setting, clock
+from benchmarks.dynamics_experiments.common import Row, Setting, clock, run_or_nan
+from benchmarks.dynamics_experiments.densities import DensityNet, GaussianDensity
 from diffsim import (
     DiscreteGradientField,
     DiscreteGradientLoss,
@@ -15,7 +17,6 @@ from diffsim import (
     Trajectory,
     VectorField,
     fit,
-    odeint,
     roll_out,
 )
 from diffsim.fields import GridEnergy
@@ -36,71 +37,106 @@ class _GridNet(nn.Module):
 
 
 def _measure(
+    name: str,
     system: KortewegDeVries | CahnHilliard,
     start: Tensor,
     dt: float,
     published: dict[str, tuple[float, float, float]],
     setting: Setting,
+    steps: int | None = None,
 ) -> list[Row]:
     structure = None if system.structure is None else system.structure.constant
     dissipation = None if system.dissipation is None else system.dissipation.constant
     exact = DiscreteGradientField(system.function, structure, dissipation)
-    steps = setting.choose(100, 500)
+    steps = steps or 500
     t = torch.arange(steps + 1, dtype=torch.float64) * dt
     with torch.no_grad():
         runs = Trajectory(t, roll_out(exact, start, t))
-    train, test = runs.split(0.9 if setting.full else 0.75)
-    every = setting.choose(4, 1)
-    pairs = Trajectory(t, train.y) if every == 1 else train.windows(2, every)
-    width = setting.choose(32, 200)
-    energy = GridEnergy(width, seed=setting.seed).double()
+    train, test = runs.split(0.9)
+    pairs = _pairs(train, setting.choose(200, 5000), setting.seed)
+    width = setting.choose(24, 200)
+    gaussian = GaussianDensity(train.y, setting.choose(80, 200), setting.seed)
+    net = DensityNet(train.y, width, setting.seed)
     models: dict[str, VectorField] = {
-        "DGNet": DiscreteGradientField(energy, structure, dissipation),
+        "DGNet, Gaussian-process density": DiscreteGradientField(gaussian, structure, dissipation),
+        "DGNet": DiscreteGradientField(net, structure, dissipation, kind="midpoint"),
         "NODE": NeuralField(_GridNet(width, setting.seed).double()),
     }
     rows: list[Row] = []
-    for name, field in models.items():
+    made: dict[str, Tensor] = {"truth": test.y[:, 0]}
+    for model, field in models.items():
         with clock() as watch:
-            if isinstance(field, DiscreteGradientField):
-                fit(field, pairs, DiscreteGradientLoss(), Training("lbfgs", steps=setting.choose(60, 2000)))
+            if model == "DGNet":
+                assert isinstance(field, DiscreteGradientField)
+                slopes = field.rate(pairs.y[0], pairs.y[1]).detach().std()
+                net.scale = float((pairs.y.diff(dim=0) / dt).std() / slopes)
+                fit(field, pairs, DiscreteGradientLoss(), Training("lbfgs", steps=setting.choose(500, 4000)))
+            elif isinstance(field, DiscreteGradientField):
+                gaussian.fit(field, pairs.y[0], pairs.y[1], dt)
             else:
                 solver = Solver("midpoint", step=dt, gradient="backprop")
-                fit(field, pairs, OneStepLoss(), Training(steps=setting.choose(150, 10_000), batch=200), solver)
+                fit(field, pairs, OneStepLoss(), Training(steps=setting.choose(1000, 10_000), batch=200), solver)
+        run = _run(field, test.y0, t, dt)
+        made[model] = run[:, 0]
         with torch.no_grad():
-            change = test.y.diff(dim=0) / dt
             rate = (
                 field.rate(test.y[:-1], test.y[1:])
                 if isinstance(field, DiscreteGradientField)
                 else field(t[0], test.y[:-1])
             )
-            try:
-                run = (
-                    roll_out(field, test.y0, t)
-                    if isinstance(field, DiscreteGradientField)
-                    else odeint(field, test.y0, t, Solver("rk4", step=dt))
-                )
-            except IntegrationError:
-                run = torch.full_like(test.y, torch.nan)
         values = {
-            "derivative": (rate - change).square().mean(),
+            "derivative": (rate - test.y.diff(dim=0) / dt).square().mean(),
             "energy": (system.total_energy(run) - system.total_energy(test.y)).square().mean(),
             "mass": ((run - test.y).sum(-1) * system.spacing).square().mean(),
+            "state": (run - test.y).square().mean(),
         }
-        note = f"{train.n} runs of {steps} steps, width {width}, {watch.seconds:.0f} s"
-        for (metric, value), known in zip(values.items(), published[name], strict=True):
-            rows.append(Row(name, f"{metric}, mean squared error", float(value), known, note))
+        note = f"{train.n} and {test.n} runs of {steps} steps, {pairs.n} pairs, fit {watch.seconds:.0f} s"
+        known = (*published[model.split(",")[0]], None)
+        for (metric, value), figure in zip(values.items(), known, strict=True):
+            rows.append(Row(model, f"{metric}, mean squared error", float(value), figure, note))
+    setting.save(name, _picture(made, t))
     return rows
 
 
-def korteweg_de_vries(setting: Setting) -> list[Row]:
+def _pairs(runs: Trajectory, n: int, seed: int) -> Trajectory:
+    """Neighbouring samples from anywhere in the runs."""
+    generator = torch.Generator().manual_seed(seed)
+    row = torch.randint(0, len(runs.t) - 1, (n,), generator=generator)
+    column = torch.randint(0, runs.n, (n,), generator=generator)
+    return Trajectory(runs.t[:2], torch.stack([runs.y[row, column], runs.y[row + 1, column]]))
+
+
+def _run(field: VectorField, y0: Tensor, t: Tensor, dt: float) -> Tensor:
+    if not isinstance(field, DiscreteGradientField):
+        return run_or_nan(field, y0, t, Solver("rk4", step=dt))
+    with torch.no_grad():
+        try:
+            return roll_out(field, y0, t)
+        except IntegrationError:
+            return torch.full((len(t), *y0.shape), torch.nan, dtype=y0.dtype)
+
+
+def _picture(runs: dict[str, Tensor], t: Tensor) -> Figure:
+    """The first test run of each model over space and time."""
+    figure = Figure(figsize=(3 * len(runs), 2.6), layout="constrained")
+    low, high = float(runs["truth"].min()), float(runs["truth"].max())
+    for axis, (name, run) in zip(figure.subplots(1, len(runs), sharey=True), runs.items(), strict=True):
+        extent = (0, run.shape[-1], 0, float(t[-1]))
+        axis.imshow(run.numpy(), aspect="auto", origin="lower", vmin=low, vmax=high, extent=extent)
+        axis.set(title=name, xlabel="point")
+    figure.axes[0].set_ylabel("t")
+    return figure
+
+
+def korteweg_de_vries(setting: Setting, count: int | None = None, steps: int | None = None) -> list[Row]:
     """Two solitons on a ring, steps of .001."""
     published = {"DGNet": (1.75e-2, 1.60e-3, 2.55e-4), "NODE": (11.5, 4.57e4, 2.86)}
-    start = sample_solitons(setting.choose(8, 100), seed=setting.seed)
-    return _measure(KortewegDeVries(), start, 1e-3, published, setting)
+    start = sample_solitons(count or setting.choose(30, 100), seed=setting.seed)
+    return _measure("dgnet_kdv", KortewegDeVries(), start, 1e-3, published, setting, steps)
 
 
-def cahn_hilliard(setting: Setting) -> list[Row]:
+def cahn_hilliard(setting: Setting, count: int | None = None, steps: int | None = None) -> list[Row]:
     """A mixture that separates, steps of .0001."""
     published = {"DGNet": (7.14, 3.40e-7, 6.96e-5), "NODE": (791.0, 1.43e-2, 0.915)}
-    start = sample_mixture(setting.choose(8, 100), seed=setting.seed)
-    return _measure(CahnHilliard(), start, 1e-4, published, setting)
+    start = sample_mixture(count or setting.choose(30, 100), seed=setting.seed)
+    return _measure("dgnet_cahn_hilliard", CahnHilliard(), start, 1e-4, published, setting, steps)

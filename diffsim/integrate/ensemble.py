@@ -55,16 +55,16 @@ def _together(fields: Sequence[VectorField], y0: Tensor, t: Tensor, solver: Solv
     if differentiated or len(t) == 1:
         return None
     times, resolution = t.detach().double(), torch.finfo(t.dtype).eps
-    prepared = []
+    paths: list[FastPath] = []
     for field in fields:
         program = native_program(field, y0, solver)
         if program is None:
             return None
         plain = InitialValueProblem(field, solver, (), resolution).solve
-        prepared.append(FastPath(field, solver, (), resolution, program, plain).prepare(times, len(fields)))
-    grid = prepared[0][1]
+        paths.append(FastPath(field, solver, (), resolution, program, plain))
+    method, grid = paths[0].method(times, len(paths))
     with torch.set_grad_enabled(torch.is_grad_enabled() and y0.requires_grad):
-        states = solve_together([native for native, _ in prepared], y0)
+        states = solve_together([path.native(method, times) for path in paths], y0)
         if grid is not None and not grid.exact:
             states = torch.stack([grid.interpolate(f, run, grid.h) for f, run in zip(fields, states, strict=True)])
     return states if torch.isfinite(states.detach()).all() else None

@@ -60,8 +60,8 @@ class FastPath:
         rows = survivors.expand(finite.shape)[..., None].expand_as(marked)
         return marked.masked_scatter(rows, alive)
 
-    def prepare(self, times: Tensor, share: int = 1) -> tuple[NativeSolve, Grid | None]:
-        """The solve at the times, [T], and the grid to whose nodes it goes, if it is one of fixed steps.
+    def method(self, times: Tensor, share: int = 1) -> tuple[Adaptive | RungeKutta | Splitting, Grid | None]:
+        """The method on the times, [T], and the grid to whose nodes it goes, if it is one of fixed steps.
 
         Args:
             times: Output times, float64, shape [T].
@@ -70,20 +70,21 @@ class FastPath:
         solver = self.solver
         if solver.step is None:
             tableau = ADAPTIVE_TABLEAUX[solver.method]
-            return self._native(Adaptive(tableau, times.cpu(), solver.rtol, solver.atol, solver.max_steps), times), None
+            return Adaptive(tableau, times.cpu(), solver.rtol, solver.atol, solver.max_steps), None
         grid = Grid.over(times, solver.step, solver.max_steps, self.resolution)
         kind = Splitting if solver.method in SEPARABLE_METHODS else RungeKutta
         tape = _TAPE.get(solver.gradient, 0) // share
-        return self._native(kind(solver.method, grid.start, grid.h, grid.nodes, tape), times), grid
+        return kind(solver.method, grid.start, grid.h, grid.nodes, tape), grid
 
-    def _states(self, y0: Tensor, times: Tensor) -> tuple[Tensor, Solved]:
-        native, grid = self.prepare(times)
-        states, solved = native(y0)
-        return (states if grid is None else grid.interpolate(self.field, states, grid.h)), solved
-
-    def _native(self, method: Adaptive | RungeKutta | Splitting, times: Tensor) -> NativeSolve:
+    def native(self, method: Adaptive | RungeKutta | Splitting, times: Tensor) -> NativeSolve:
+        """The solve by a method on the times."""
         plain = self._plain(method, times) if self.solver.gradient == "backprop" else None
         return NativeSolve(self.field, self.program, method, self.constants, plain)
+
+    def _states(self, y0: Tensor, times: Tensor) -> tuple[Tensor, Solved]:
+        method, grid = self.method(times)
+        states, solved = self.native(method, times)(y0)
+        return (states if grid is None else grid.interpolate(self.field, states, grid.h)), solved
 
     def _plain(self, method: Adaptive | RungeKutta | Splitting, times: Tensor) -> Callable[[Tensor], Tensor]:
         if isinstance(method, Adaptive):

@@ -106,17 +106,6 @@ def fatal(task, path, point, n):
     task(Fatal(path, point, n), simulator_of(point, n))
 
 
-def fork(task):
-    child = os.fork()
-    if child == 0:
-        try:
-            task()
-            os._exit(0)
-        except BaseException:
-            os._exit(1)
-    return child
-
-
 def told(path):
     results = SQLiteStorage(path).read("study")[1]
     return {result.trial: None if result.outcome is None else result.outcome.tobytes() for result in results}
@@ -139,7 +128,7 @@ def assert_whole(path):
 
 @pytest.mark.parametrize("times", [2, slow])
 @pytest.mark.parametrize("point", ["after ask", *POINTS[1:]])
-def test_a_study_that_is_killed_at_a_point_goes_on(tmp_path, point, times):
+def test_a_study_that_is_killed_at_a_point_goes_on(tmp_path, fork, point, times):
     for seed in range(times):
         path, numbers, kept, kills = tmp_path / f"{seed}.db", random.Random(seed), {}, 0
         Study(BOX, Walk(), path)
@@ -159,7 +148,7 @@ def test_a_study_that_is_killed_at_a_point_goes_on(tmp_path, point, times):
 
 @pytest.mark.parametrize("times", [2, slow])
 @pytest.mark.parametrize("point", POINTS)
-def test_workers_that_are_killed_at_a_point_are_replaced(tmp_path, point, times):
+def test_workers_that_are_killed_at_a_point_are_replaced(tmp_path, fork, point, times):
     for seed in range(times):
         path, numbers, kept, kills = tmp_path / f"{seed}.db", random.Random(seed), {}, 0
         Study(BOX, Walk(), path)
@@ -185,7 +174,7 @@ def test_workers_that_are_killed_at_a_point_are_replaced(tmp_path, point, times)
 
 @pytest.mark.parametrize("times", [2, slow])
 @pytest.mark.parametrize("task", [run, labour])
-def test_killed_at_any_moment(tmp_path, task, times):
+def test_killed_at_any_moment(tmp_path, fork, task, times):
     for seed in range(times):
         path, numbers, kills = tmp_path / f"{seed}.db", random.Random(seed), 0
         Study(BOX, Walk(), path)
@@ -202,7 +191,7 @@ def test_killed_at_any_moment(tmp_path, task, times):
         assert_whole(path)
 
 
-def test_two_schedulers_of_one_study_agree(tmp_path):
+def test_two_schedulers_of_one_study_agree(tmp_path, fork):
     path = tmp_path / "runs.db"
     Study(BOX, Walk(), path)
     schedulers = [fork(lambda: run(path, large)) for _ in range(3)]

@@ -1,5 +1,6 @@
 """The process slots where trials run by default: the same numbers as here, and a crash costs one trial."""
 
+import ctypes
 import os
 import signal
 import subprocess
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from studies import child
 from studies.errors import StudyError
 from studies.executors import resolve
 from studies.history import Proposal
@@ -221,6 +223,33 @@ def test_a_process_that_python_cannot_interrupt_ends_with_the_study(tmp_path):
     study.kill()
     study.wait()
     wait_for(lambda: not runs(pid.read_text()))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="children are forked on Linux only")
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_child_whose_parent_dies_before_it_watches_ends(tmp_path, fork, monkeypatch):
+    pid, holder, watch = tmp_path / "pid", tmp_path / "holder", child._end_with_parent
+
+    def late():
+        parent = os.getppid()
+        pid.write_text(str(os.getpid()))
+        while os.getppid() == parent:
+            time.sleep(0.01)
+        watch()
+
+    def study():
+        slot = child.Child(lambda seconds: ctypes.PyDLL(None).sleep(seconds))  # holds the interpreter
+        slot.send([600])
+        holder.write_text(str(fork(lambda: time.sleep(600))))  # holds all that is open here, as a later child does
+        wait_for(lambda: pid.exists() and pid.read_text())
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    monkeypatch.setattr(child, "_end_with_parent", late)
+    try:
+        os.waitpid(fork(study), 0)
+        wait_for(lambda: not runs(pid.read_text()))
+    finally:
+        os.kill(int(holder.read_text()), signal.SIGKILL)
 
 
 def test_what_a_simulator_prints_is_shown(tmp_path):
