@@ -25,7 +25,16 @@ from diffsim import (
 )
 from diffsim.systems import RelativisticOscillator, SpringChain
 
-__all__ = ["OfTime", "Sines", "coupled_springs", "fit_in_time", "port_network", "port_systems", "rollout_in_time"]
+__all__ = [
+    "OfTime",
+    "Quadratic",
+    "Sines",
+    "coupled_springs",
+    "fit_in_time",
+    "port_network",
+    "port_systems",
+    "rollout_in_time",
+]
 
 _EXACT = Solver("dopri8", rtol=1e-9, atol=1e-10)
 
@@ -41,6 +50,22 @@ class Sines(nn.Module):
     def forward(self, t: Tensor) -> Tensor:
         phase = t * self.frequencies
         return torch.cat([phase.cos(), phase.sin()], dim=-1) @ self.amplitudes.mT
+
+
+class Quadratic(nn.Module):
+    """An energy that is a quadratic form to be learned plus a network that starts at zero."""
+
+    def __init__(self, n: int, net: nn.Sequential) -> None:
+        super().__init__()
+        self.matrix = nn.Parameter(torch.eye(n, dtype=torch.float64))
+        self.slope = nn.Parameter(torch.zeros(n, 1, dtype=torch.float64))
+        self.net = net
+        last = net[-1]
+        assert isinstance(last, nn.Linear)
+        nn.init.zeros_(last.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (x @ self.matrix * x).sum(-1, keepdim=True) / 2 + x @ self.slope + self.net(x)
 
 
 class _Late(VectorField):
@@ -100,9 +125,9 @@ def _net(n_in: int, n_out: int, seed: int) -> nn.Sequential:
 
 
 def port_network(k: int, force: nn.Module, seed: int) -> PortHamiltonian:
-    """The learned system: networks T(p) and V(q), one damping coefficient, a force of time."""
+    """The learned system: quadratic forms and networks of p and of q, one damping coefficient, a force of time."""
     damping = nn.Parameter(torch.tensor(0.1, dtype=torch.float64))
-    energy = SeparableHamiltonian(_net(k, 1, seed), _net(k, 1, seed + 1))
+    energy = SeparableHamiltonian(Quadratic(k, _net(k, 1, seed)), Quadratic(k, _net(k, 1, seed + 1)))
     return PortHamiltonian(energy, dissipation=damping, input=Input(force))
 
 
@@ -135,7 +160,7 @@ def _measure(system: _System, setting: Setting) -> tuple[list[Row], Trajectory, 
     rows: list[Row] = []
     runs: dict[str, Tensor] = {}
     for name, field in models.items():
-        steps = setting.choose(400, 3000), setting.choose(60, 300)
+        steps = setting.choose(300, 3000), setting.choose(30, 300)
         seconds = fit_in_time(field, data, steps, every, min(system.dt, 0.05))
         run = runs[name] = run_or_nan(field, test.y0, t, Solver("rk4", step=min(0.05, 2 * system.dt)))
         errors = (run - test.y, system.truth.energy(run) - system.truth.energy(test.y))
