@@ -1,0 +1,214 @@
+"""Discrete gradients on ordinary differential equations: spring, pendulum and two bodies, against DGNet's figures."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from benchmarks.dynamics_experiments.common import Row, Setting, clock, run_or_nan
+from benchmarks.dynamics_experiments.pictures import states_and_energies
+from diffsim import (
+    DiscreteGradientField,
+    DiscreteGradientLoss,
+    GaussianProcessHamiltonian,
+    Hamiltonian,
+    HamiltonianField,
+    MassSpring,
+    NBody,
+    NeuralField,
+    OneStepLoss,
+    Pendulum,
+    Solver,
+    Training,
+    Trajectory,
+    fit,
+    mlp,
+    odeint,
+)
+from diffsim.fields.matrices import canonical_structure
+from diffsim.systems import sample_pendulum, sample_spring, sample_two_body
+from diffsim.training.fit_runs import fit_runs
+
+__all__ = ["pendulum", "spring", "two_body"]
+
+_EXACT = Solver("dopri8", rtol=1e-10, atol=1e-11)
+_FINE = Solver("rk4", step=0.05)
+
+
+class _Bowl(nn.Module):
+    """A network above a quadratic of unknown strength: an energy that grows outside the data."""
+
+    def __init__(self, d: int, width: int, seed: int) -> None:
+        super().__init__()
+        self.net = mlp(d, 1, (width,), seed=seed, dtype=torch.float64)
+        self.strength = nn.Parameter(torch.ones(d, dtype=torch.float64))
+
+    def forward(self, y: Tensor) -> Tensor:
+        return self.net(y)[..., 0] + (self.strength * y.square()).sum(-1) / 2
+
+
+@dataclass(frozen=True)
+class _Oscillator:
+    """An oscillator of the table: its system, the energy that the paper measures by, and published figures."""
+
+    name: str
+    system: Hamiltonian
+    start: Callable[[int, int], Tensor]
+    faulty: Callable[[Tensor], Tensor] | None
+    published: dict[str, tuple[float, float]]
+    angle: bool
+
+
+def _oscillator(case: _Oscillator, setting: Setting) -> list[Row]:
+    t = torch.linspace(0, 20, 100, dtype=torch.float64)
+    with torch.no_grad():
+        clean = odeint(case.system, case.start(50, setting.seed), t, _EXACT)
+    noisy = Trajectory(t, clean).noise(0.1, seed=setting.seed)
+    train = noisy[list(range(25))]
+    test, seen = clean[:, 25:], noisy.y[:, 25:]
+    structure, width = canonical_structure(1), setting.choose(24, 200)
+    gaussian = GaussianProcessHamiltonian(
+        2,
+        periods=[2 * math.pi, None] if case.angle else None,
+        scale=[2.0 if case.angle else 20.0, 20.0],
+        n_features=setting.choose(128, 256),
+        seed=setting.seed,
+    )
+    net = HamiltonianField(_Bowl(2, width, setting.seed))
+    plain = NeuralField(mlp(2, 2, (width,), seed=setting.seed, dtype=torch.float64))
+    training = Training("lbfgs", steps=setting.choose(150, 2000), weight_decay=1e-4)
+    rows: list[Row] = []
+    made = {"truth": test}
+    for name in ("GP", "DGNet", "NODE"):
+        with clock() as watch:
+            if name == "GP":
+                fit_runs(gaussian, train, initial="free", step=float(t[1]) / 2)
+            elif name == "DGNet":
+                fit(DiscreteGradientField(net, structure), train, DiscreteGradientLoss(), training)
+            else:
+                fit(plain, train, OneStepLoss(), training, Solver("rk4", step=float(t[1]), gradient="backprop"))
+        field = {"GP": gaussian, "DGNet": net, "NODE": plain}[name]
+        run = run_or_nan(field, test[0], t, _FINE)
+        made[name] = run
+        with torch.no_grad():
+            exact = case.system(t[0], test)
+            at_noisy = (field(t[0], seen) - exact).square().mean()
+            at_clean = (field(t[0], test) - exact).square().mean()
+        values = {"energy": (case.system.energy(run) - case.system.energy(test)).square().mean()}
+        if case.faulty is not None:
+            values = {"energy": (case.faulty(run) - case.faulty(test)).square().mean(), "true energy": values["energy"]}
+        derivative, energy = case.published["NODE" if name == "NODE" else "DGNet"]
+        model = "Gaussian-process Hamiltonian" if name == "GP" else name
+        note = f"25 runs, t to 20, {watch.seconds:.0f} s"
+        floor = "clean derivatives at noisy states: 4 times the noise's variance, .04, is the truth's own error"
+        note_noisy = floor if not case.angle else "clean derivatives at noisy states: the truth errs by the noise"
+        with torch.no_grad():
+            own = float((case.system(t[0], seen) - exact).square().mean())
+        rows += [
+            Row(model, "derivative, mean squared error", float(at_noisy), derivative, f"{note_noisy}; truth {own:.3g}"),
+            Row(model, "derivative at clean states, mean squared error", float(at_clean), None, note),
+        ]
+        for metric, value in values.items():
+            known = energy if metric == "energy" else None
+            what = note + ("; q^2 + p^2, as published" if case.faulty and metric == "energy" else "")
+            rows.append(Row(model, f"{metric}, mean squared error", float(value), known, what))
+        rows.append(Row(model, "state, mean squared error", float((run - test).square().mean()), None, note))
+    setting.save(case.name, states_and_energies(made, t, case.system.energy))
+    return rows
+
+
+def spring(setting: Setting) -> list[Row]:
+    """DGNet's spring: 25 noisy runs of 100 samples, rolled out from 25 clean states."""
+    published = {"DGNet": (3.85e-2, 6.17e-4), "NODE": (5.57e-2, 0.574)}
+    system = MassSpring(mass=0.5, stiffness=2.0)
+    return _oscillator(_Oscillator("dgnet_spring", system, sample_spring, None, published, False), setting)
+
+
+def pendulum(setting: Setting) -> list[Row]:
+    """DGNet's pendulum, likewise; the published energy is q^2 + p^2, not the Hamiltonian."""
+    published = {"DGNet": (3.93e-2, 1.08e-2), "NODE": (5.54e-2, 4.62)}
+    system = Pendulum(mass=0.5, length=1.0, gravity=6.0)
+    case = _Oscillator("dgnet_pendulum", system, sample_pendulum, lambda y: y.square().sum(-1), published, True)
+    return _oscillator(case, setting)
+
+
+class _FreeParticles(Hamiltonian):
+    """The kinetic energy of bodies of mass one."""
+
+    def energy(self, y: Tensor) -> Tensor:
+        return y.chunk(2, dim=-1)[1].square().sum(-1) / 2
+
+
+class _Pair(nn.Module):
+    """Kinetic energy of bodies of mass one, and a potential of their distance."""
+
+    def __init__(self, width: int, seed: int) -> None:
+        super().__init__()
+        self.net = mlp(1, 1, (width,), seed=seed, dtype=torch.float64)
+
+    def forward(self, y: Tensor) -> Tensor:
+        q, p = y.chunk(2, dim=-1)
+        distance = (q[..., :2] - q[..., 2:]).norm(dim=-1, keepdim=True)
+        return p.square().sum(-1) / 2 + self.net(distance)[..., 0]
+
+
+def two_body(setting: Setting) -> list[Row]:
+    """Two bodies that attract each other, without noise: rates of pairs of samples and energies from 15 states."""
+    t = torch.linspace(0, 25, 500, dtype=torch.float64)
+    step = float(t[1])
+    system = NBody([1.0, 1.0])
+    with torch.no_grad():
+        runs = Trajectory(t, odeint(system, sample_two_body(setting.choose(20, 1000), setting.seed), t, _EXACT))
+        y0 = torch.cat([sample_two_body(1, seed) for seed in range(15)])
+        test = odeint(system, y0, t, _EXACT)
+    every = setting.choose(8, 1)
+    pairs = runs.windows(2, every)
+    structure, width = canonical_structure(4), setting.choose(32, 200)
+    pair, flat = _Pair(width, setting.seed), mlp(8, 8, (width, width), seed=setting.seed, dtype=torch.float64)
+    black = HamiltonianField(mlp(8, 1, (width, width), seed=setting.seed, dtype=torch.float64))
+    models = {
+        "DGNet, potential of the distance": DiscreteGradientField(pair, structure),
+        "DGNet": DiscreteGradientField(black, structure),
+        "NODE": NeuralField(flat),
+    }
+    published = {"DGNet": (7.80e-6, 8.10e-5), "NODE": (2.07e-5, 0.183)}
+    training = Training("lbfgs", steps=setting.choose(500, 10_000))
+    rows: list[Row] = []
+    made = {"truth": test}
+    for name, field in models.items():
+        with clock() as watch:
+            if isinstance(field, DiscreteGradientField):
+                fit(field, pairs, DiscreteGradientLoss(), training)
+            else:
+                fit(field, pairs, OneStepLoss(), training, Solver("rk4", step=step, gradient="backprop"))
+        run = run_or_nan(field, y0, t, Solver("rk4", step=step / 2))
+        made[name] = run
+        change = test.diff(dim=0) / step
+        with torch.no_grad():
+            rate = (
+                field.rate(test[:-1], test[1:])
+                if isinstance(field, DiscreteGradientField)
+                else (
+                    odeint(field, test[:-1].flatten(0, 1), t[:2], Solver("rk4", step=step))[1] - test[:-1].flatten(0, 1)
+                )
+                .unflatten(0, change.shape[:2])
+                .div(step)
+            )
+        known = published[name.split(",")[0]]
+        note = f"{runs.n} runs, {pairs.n} pairs, width {width}, {watch.seconds:.0f} s"
+        energy = (system.energy(run) - system.energy(test)).square().mean(0)
+        rows += [
+            Row(name, "derivative, mean squared error", float((rate - change).square().mean()), known[0], note),
+            Row(
+                name,
+                "energy, mean squared error",
+                float(energy.mean()),
+                known[1],
+                f"median {float(energy.median()):.3g}",
+            ),
+            Row(name, "state, mean squared error", float((run - test).square().mean()), None, note),
+        ]
+    setting.save("dgnet_two_body", states_and_energies(made, t, system.energy))
+    return rows
