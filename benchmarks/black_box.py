@@ -63,7 +63,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
             print(f"{number} of {len(jobs)}: {record['problem']}, {record['method']}, {record['reached']}", flush=True)
     from benchmarks.black_box_report import markdown
 
-    table = markdown(_load(records), PROBLEMS)
+    notes = options.out / "black_box_notes.md"  # by hand: which calls made the records, and what was missed
+    told = notes.read_text(encoding="utf-8") if notes.is_file() else ""
+    table = f"{markdown(_load(records), PROBLEMS)}\n\n{told}".rstrip() + "\n"
     (options.out / "black_box.md").write_text(table, encoding="utf-8")
     print(table)
 
