@@ -15,7 +15,7 @@ __all__ = ["EXPERIMENTS", "main"]
 
 EXPERIMENTS = {
     "lnn_double_pendulum": "lagrangian:double_pendulum",
-    "lnn_relativistic": "lagrangian:relativistic",
+    "lnn_relativistic": "relativity:relativistic",
     "lnn_wave": "ring:wave",
     "lnn_step_time": "lagrangian:step_time",
     "symoden_pendulum": "symoden:pendulum",

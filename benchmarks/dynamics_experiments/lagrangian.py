@@ -1,4 +1,4 @@
-"""Lagrangian neural networks: double pendulum, relativistic particle, and the time of a training step."""
+"""Lagrangian neural networks: the double pendulum, and the time of a training step."""
 
 import time
 
@@ -19,9 +19,8 @@ from diffsim import (
     fit,
     mlp,
 )
-from diffsim.systems import relativistic_lagrangian, toy_relativistic_lagrangian
 
-__all__ = ["double_pendulum", "relativistic", "step_time"]
+__all__ = ["double_pendulum", "step_time"]
 
 _GRAVITY = 9.8
 _ZERO = torch.zeros(())
@@ -117,69 +116,6 @@ def double_pendulum(setting: Setting) -> list[Row]:
     axes.legend()
     setting.save("lnn_double_pendulum", figure)
     return rows
-
-
-def relativistic(setting: Setting) -> list[Row]:
-    """Both Lagrangians, 1 + g: accelerations as a function of (q, v, g); weighted L1 as published."""
-    rows: list[Row] = []
-    for name, truth in (("toy", toy_relativistic_lagrangian), ("physical", relativistic_lagrangian)):
-        generator = torch.Generator().manual_seed(setting.seed)
-        n = setting.choose(50_000, 1_000_000)
-
-        def draw(count: int, generator: torch.Generator = generator) -> tuple[Tensor, Tensor]:
-            q = uniform(generator, -10, 10, count, 1)
-            v = 0.99999 * torch.tanh(2 * torch.randn(count, 1, generator=generator, dtype=torch.float64))
-            return torch.cat([q, v], dim=-1), 10 * torch.randn(count, 1, generator=generator, dtype=torch.float64)
-
-        def accelerations(y: Tensor, g: Tensor, name: str = name) -> Tensor:
-            square = 1 - y[:, 1:] ** 2
-            return g * (square**1.5 if name == "physical" else square**2.5 / (1 + 2 * y[:, 1:] ** 2))
-
-        y, g = draw(n)
-        torch.testing.assert_close(LagrangianField(truth(g[:5]))(_ZERO, y[:5])[:, 1:].detach(), accelerations(y, g)[:5])
-        for model in ("LNN", "baseline"):
-            field = _Conditioned(mlp(3, 1, (128, 128), nn.Softplus, seed=setting.seed), lagrangian=model == "LNN")
-            target = torch.cat([y[:, 1:], accelerations(y, g)], dim=-1)
-            runs = Trajectory(torch.zeros(1, dtype=torch.float64), torch.cat([y, g], -1)[None])
-            runs = Trajectory(runs.t, runs.y, torch.cat([target, torch.zeros_like(g)], -1)[None])
-            with clock() as watch:
-                fit(field, runs, _weighted, Training(steps=setting.choose(2500, 300_000), batch=512, lr=3e-3))
-            test, strength = draw(20_000)
-            judged = Trajectory(
-                torch.zeros(1),
-                torch.cat([test, strength], -1)[None].float(),
-                torch.cat([test[:, 1:], accelerations(test, strength), torch.zeros_like(strength)], -1)[None].float(),
-            )
-            value = float(_weighted(field, judged, Solver()).detach())
-            published = 7.86e-4 if model == "LNN" and name == "toy" else None
-            rows.append(Row(f"{model}, {name} Lagrangian", "weighted L1", value, published, f"{watch.seconds:.0f} s"))
-    return rows
-
-
-class _Conditioned(VectorField):
-    """The field on (q, v, g) whose g stays: only for this regression, where each sample has its own constant."""
-
-    def __init__(self, net: nn.Module, *, lagrangian: bool) -> None:
-        super().__init__()
-        self.net = net
-        self.lagrangian = lagrangian
-
-    def forward(self, t: Tensor, y: Tensor) -> Tensor:
-        state, g = y[..., :2], y[..., 2:]
-
-        def function(state: Tensor) -> Tensor:
-            return self.net(torch.cat([state[..., :1] / 10, state[..., 1:], g / 10], dim=-1))
-
-        inner = LagrangianField(function, regularisation=1e-3) if self.lagrangian else None
-        rate = inner(t, state) if inner else torch.cat([state[..., 1:], function(state)], dim=-1)
-        return torch.cat([rate, torch.zeros_like(g)], dim=-1)
-
-
-def _weighted(field: VectorField, data: Trajectory, solver: Solver) -> Tensor:
-    assert data.dy is not None
-    v = data.y[0, :, 1]
-    error = (field(data.t[0], data.y[0]) - data.dy[0])[:, 1].abs()
-    return (error * (1 + 1 / (1 - v.square()).clamp(min=1e-5).sqrt())).mean()
 
 
 def step_time(setting: Setting) -> list[Row]:

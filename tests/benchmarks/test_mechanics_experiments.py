@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from benchmarks.dynamics_experiments import chaos, forced
+from benchmarks.dynamics_experiments import chaos, forced, relativity
 from benchmarks.dynamics_experiments.chains import Sloped, fit_chain
 from benchmarks.dynamics_experiments.common import Setting
 from benchmarks.dynamics_experiments.ring import RingPotential, accelerations
@@ -21,7 +21,9 @@ from diffsim import (
     MechanicalLagrangian,
     PortHamiltonian,
     Solver,
+    Training,
     Trajectory,
+    fit,
     mlp,
     odeint,
 )
@@ -135,3 +137,12 @@ def test_the_force_of_a_ring_is_the_wave_for_squared_differences():
     q = torch.randn(3, 7, generator=torch.Generator().manual_seed(0), dtype=torch.float64, requires_grad=True)
     (slope,) = torch.autograd.grad(RingPotential(energy)(q).sum(), q)
     torch.testing.assert_close(-slope, accelerations(q).detach())
+
+
+def test_the_mass_of_a_relativistic_particle_is_learned_as_a_function_of_its_rapidity():
+    data = relativity.draw("physical", 300, torch.Generator().manual_seed(0))
+    field = relativity.RapidityMass(seed=0)
+    fit(field, data, relativity.rounded(1e-2), Training("lbfgs", steps=250))
+    v = torch.tensor([[0.0], [0.8], [0.99]], dtype=torch.float64)
+    growth = (field.log_mass(v.atanh()) - field.log_mass(0 * v)).detach()
+    torch.testing.assert_close(growth, -1.5 * (1 - v.square()).log(), atol=0.3, rtol=0)
