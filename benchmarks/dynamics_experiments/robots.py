@@ -20,8 +20,8 @@ _CART, _ARM = AngleFeatures(2, [1]), AngleFeatures(2)
 _CART_START, _ARM_START = embed_start(_CART, 0.5, 3.14, 0.05, 3.0), embed_start(_ARM, 3.14, 3.14, 3.14, 3.14)
 
 
-def _budget(setting: Setting) -> Budget:
-    return Budget(setting.choose(32, 128), setting.choose(400, 2000), setting.choose(40, 500))
+def _budget(setting: Setting, starts: int) -> Budget:
+    return Budget(setting.choose(starts, 128), setting.choose(400, 2000), setting.choose(40, 500))
 
 
 def cart_pole(setting: Setting) -> list[Row]:
@@ -36,7 +36,7 @@ def cart_pole(setting: Setting) -> list[Row]:
         20,
         published,
     )
-    return learn_embedded(task, _CART, _budget(setting), setting)[0]
+    return learn_embedded(task, _CART, _budget(setting, 32), setting)[0]
 
 
 def acrobot(setting: Setting) -> list[Row]:
@@ -51,7 +51,7 @@ def acrobot(setting: Setting) -> list[Row]:
         20,
         published,
     )
-    return learn_embedded(task, _ARM, _budget(setting), setting)[0]
+    return learn_embedded(task, _ARM, _budget(setting, 48), setting)[0]
 
 
 def full_cart_pole(setting: Setting) -> list[Row]:
@@ -92,7 +92,7 @@ def _controlled(
     setting: Setting,
     plant: LagrangianField,
 ) -> list[Row]:
-    rows, learned = learn_embedded(task, chart, _budget(setting), setting)
+    rows, learned = learn_embedded(task, chart, _budget(setting, 16), setting)
     run, rest = brought_upright(learned, plant, chart, goal, start, springs, damping)
     note = "no limit; desired energy: the learned potential upside down" + (", a spring on x" if any(springs) else "")
     rows.append(Row("SymODEN", "control: distance from upright after 10 s", rest, None, note))

@@ -51,7 +51,7 @@ class Task:
 
 @dataclass(frozen=True)
 class Budget:
-    """Starts (half of them to learn from), and steps of the fits to derivatives and to solutions."""
+    """Starts for each input (half of them to learn from), and steps of the fits to derivatives and to solutions."""
 
     starts: int
     derivative_steps: int
@@ -75,12 +75,13 @@ def measure(task: Task, models: Mapping[str, Model], budget: Budget, setting: Se
     """Squared errors of whole runs, summed over times and components: on the runs learned from, others, and u = 0."""
     generator = torch.Generator().manual_seed(setting.seed)
     half = budget.starts // 2
-    learned, other, fresh = (task.start(generator, n) for n in (half, half, 64))
+    runs_each = half * len(task.inputs)  # from other starts for each input: fewer runs tell as much
+    learned, other, fresh = (task.start(generator, n) for n in (runs_each, runs_each, 64))
     t, long = (torch.arange(n, dtype=torch.float64) * task.dt for n in (task.times, 41))
     levels = torch.tensor(task.inputs, dtype=torch.float64)
     u, none = levels.repeat_interleave(half, 0), torch.zeros(1, levels.shape[1], dtype=torch.float64)
     with torch.no_grad():
-        train, test = (odeint(task.truth(u), y0.repeat(len(levels), 1), t, _EXACT) for y0 in (learned, other))
+        train, test = (odeint(task.truth(u), y0, t, _EXACT) for y0 in (learned, other))
         truth = odeint(task.truth(none), fresh, long, _EXACT)
     step = Solver("rk4", step=task.dt / 2, gradient="backprop")
     rows: list[Row] = []
@@ -99,7 +100,7 @@ def measure(task: Task, models: Mapping[str, Model], budget: Budget, setting: Se
         known = task.published.get(name, (None, None, None))
         for (part, error), published in zip(parts.items(), known, strict=True):
             value = error.square().sum((0, 2))
-            note = f"median {float(value.median()):.3g}, {budget.starts} starts, {watch.seconds:.0f} s"
+            note = f"median {float(value.median()):.3g}, {runs_each} training runs, {watch.seconds:.0f} s"
             rows.append(Row(name, f"{part}, summed squares a run, mean", float(value.mean()), published, note))
     setting.save(task.name, _picture(task.name, long, runs))
     return rows
