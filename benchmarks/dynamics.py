@@ -37,8 +37,12 @@ EXPERIMENTS = {
     "chnn_2": "chains:chain_2",
     "chnn_3": "chains:chain_3",
     "chnn_5": "chains:chain_5",
+    "srnn_chain": "recurrent:chain",
+    "srnn_three_body": "recurrent:three_body",
+    "pixel_pendulum": "pixels:pixel_pendulum",
     "graph_springs": "particles:springs",
     "vin_noisy_pendulum": "noisy:noisy_pendulum",
+    "vin_noisy_spring": "noisy:noisy_spring",
     "gradient_learning": "noisy:gradient_learning",
     "seir_second_wave": "noisy:second_wave",
     "trajectory_gan": "noisy:trajectory_gan",
@@ -100,7 +104,13 @@ def _table(rows: Sequence[dict]) -> str:
     for row in rows:
         published, value = row["published"], row["value"]
         more_is_better = row["metric"].startswith("times faster")
-        met = "-" if published is None else "yes" if (value >= published) == more_is_better else "no"
+        met = (
+            "-"
+            if published is None
+            else "yes"
+            if (value >= published if more_is_better else value <= published)
+            else "no"
+        )
         shown = "-" if published is None else f"{published:.3g}"
         lines.append(
             f"| {row['experiment']} | {row['setting']}, {row['seed']} | {row['model']} | {row['metric']} | {value:.3g} "

@@ -84,7 +84,7 @@ def _oscillator(case: _Oscillator, setting: Setting) -> list[Row]:
     for name in ("GP", "DGNet", "NODE"):
         with clock() as watch:
             if name == "GP":
-                fit_runs(gaussian, train, initial="free", step=float(t[1]) / 2)
+                fit_runs(gaussian, train.windows(25, 25), initial="free", step=float(t[1]) / 2)
             elif name == "DGNet":
                 fit(DiscreteGradientField(net, structure), train, DiscreteGradientLoss(), training)
             else:

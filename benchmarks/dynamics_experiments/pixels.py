@@ -1,0 +1,109 @@
+"""The pixel pendulum: an autoencoder with a latent Hamiltonian, or with a latent neural ODE, on drawn pictures."""
+
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from benchmarks.dynamics_experiments.common import Row, Setting, clock, uniform
+from diffsim import Autoencoder, LatentHamiltonian, NeuralField, Pendulum, Solver, Training, mlp, odeint
+from diffsim.systems import pendulum_frames, stack_frames
+from diffsim.training import optimise
+
+__all__ = ["pixel_pendulum"]
+
+_SIZE, _STEP = 28, 0.05
+_SYSTEM = Pendulum(mass=1.0, length=1.0, gravity=15.0)  # the equation of gym's Pendulum without torque
+
+
+class _LatentODE(LatentHamiltonian):
+    """The baseline: the same autoencoder and losses, a network of the latent rates."""
+
+    def __init__(self, autoencoder: Autoencoder, seed: int) -> None:
+        super().__init__(autoencoder, mlp(2, 1, seed=seed))
+        self.field = NeuralField(mlp(2, 2, seed=seed))
+
+
+def _angles(frames: Tensor) -> Tensor:
+    """The angle from hanging of a drawn rod, by the centre of its brightness, [..., m] -> [...]."""
+    axis = torch.linspace(-1, 1, _SIZE)
+    down, right = (x.reshape(-1) for x in torch.meshgrid(axis, axis, indexing="ij"))
+    light = frames.clamp(min=0)
+    return torch.atan2((light * right).sum(-1), (light * down).sum(-1))
+
+
+def _energy(observed: Tensor) -> Tensor:
+    """The true energy of what two pictures show, the lowest zero, [..., 2 m] -> [...]."""
+    before, after = (_angles(x) for x in observed.chunk(2, dim=-1))
+    return (after - before).square() / (2 * _STEP**2) + 15 * (1 - ((before + after) / 2).cos())
+
+
+def pixel_pendulum(setting: Setting, runs: int | None = None, steps: int | None = None) -> list[Row]:
+    """Runs from rest-like angles below pi / 6, two 28 x 28 pictures an observation, rolled out from the first one."""
+    n = runs or setting.choose(60, 200)
+    generator = torch.Generator().manual_seed(setting.seed)
+    start = torch.cat([uniform(generator, -1, 1, n, 1) * torch.pi / 6, uniform(generator, -1, 1, n, 1)], dim=-1)
+    t = torch.arange(103, dtype=torch.float64) * _STEP
+    with torch.no_grad():
+        angles = odeint(_SYSTEM, start, t, Solver("dopri8", rtol=1e-9, atol=1e-10))[..., 0]
+    seen = stack_frames(pendulum_frames(angles.float(), _SIZE))  # [102, n, 2 m]
+    test, train = seen[:, : n // 5], seen[:, n // 5 :]
+    before, after = train[:-1].flatten(0, 1), train[1:].flatten(0, 1)
+    models = {
+        "latent HNN": LatentHamiltonian(Autoencoder(seen.shape[-1], seed=setting.seed), mlp(2, 1, seed=setting.seed)),
+        "baseline": _LatentODE(Autoencoder(seen.shape[-1], seed=setting.seed), setting.seed),
+    }
+    published = {
+        "latent HNN": (1.8683e-4, 1.8451e-4, 1.5315e-4),
+        "baseline": (1.7731e-4, 1.7306e-4, 9.2748e-3),
+    }
+    budget = steps or setting.choose(3000, 10_000)
+    training = Training(steps=budget, batch=200, lr=1e-3, weight_decay=1e-5, seed=setting.seed)
+    rows: list[Row] = []
+    made = {"truth": test}
+    for name, model in models.items():
+        with clock() as watch:
+            optimise(
+                lambda index, m=model: m.loss(before[index], after[index]),
+                list(model.parameters()),
+                training,
+                n_terms=len(before),
+            )
+        times = torch.arange(len(test), dtype=torch.float32)
+        with torch.no_grad():
+            losses = (
+                model.loss(before[:: max(len(before) // 2000, 1)], after[:: max(len(before) // 2000, 1)]),
+                model.loss(test[:-1].flatten(0, 1), test[1:].flatten(0, 1)),
+            )
+            latent = odeint(model.field, model.autoencoder.encode(test[0]), times, Solver("rk4", step=0.5))
+            made[name] = model.autoencoder.decode(latent)
+        energy = (_energy(made[name]) - _energy(test)).square().mean()
+        angle = (_angles(made[name].chunk(2, -1)[0]) - _angles(test.chunk(2, -1)[0])).square().mean()
+        note = f"{n - n // 5} runs, own renderer, {budget} steps, {watch.seconds:.0f} s"
+        rows += [
+            Row(name, "train, loss", float(losses[0]), published[name][0], note),
+            Row(name, "test, loss", float(losses[1]), published[name][1], note),
+            Row(name, "energy seen in decoded pictures, mean squared error", float(energy), None, "J^2, 102 steps"),
+            Row(name, "angle seen in decoded pictures, mean squared error", float(angle), None, "rad^2, 102 steps"),
+            Row(name, "pictures, mean squared error", float((made[name] - test).square().mean()), None, "102 steps"),
+        ]
+    setting.save("pixel_pendulum", _picture(made, times * _STEP))
+    return rows
+
+
+def _picture(runs: dict[str, Tensor], t: Tensor) -> Figure:
+    """Pictures of the first test run at six times, each model below the truth, and the angles over time."""
+    figure = Figure(figsize=(11, 3.4), layout="constrained")
+    left, right = figure.subfigures(1, 2, width_ratios=(1.5, 1))
+    times = range(0, len(t), 20)
+    for line, (name, run) in zip(left.subplots(len(runs), len(times)), runs.items(), strict=True):
+        for axis, i in zip(line, times, strict=True):
+            axis.imshow(run[i, 0, : _SIZE**2].reshape(_SIZE, _SIZE).numpy(), vmin=0, vmax=1, cmap="Greys")
+            axis.set(xticks=[], yticks=[])
+        line[0].set_ylabel(name, fontsize=7)
+    axis = right.subplots()
+    for name, run in runs.items():
+        style = {"color": "k", "ls": "--"} if name == "truth" else {}
+        axis.plot(t.numpy(), _angles(run[:, 0].chunk(2, -1)[0]).numpy(), lw=1, label=name, **style)
+    axis.set(xlabel="t", ylabel="angle seen")
+    axis.legend(fontsize=7)
+    return figure
