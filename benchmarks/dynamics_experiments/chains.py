@@ -5,6 +5,7 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from benchmarks.dynamics_experiments.common import Row, Setting, clock, run_or_nan
+from benchmarks.dynamics_experiments.features import Sloped
 from diffsim import (
     LagrangianField,
     MechanicalLagrangian,
@@ -22,26 +23,11 @@ from diffsim.fields import ParticleMasses
 from diffsim.systems import PendulumChain, random_pendulum_chain, sample_pendulum_chain
 from diffsim.systems.pendulum_chain import chain_rods
 
-__all__ = ["Sloped", "chain", "chain_1", "chain_2", "chain_3", "chain_5", "fit_chain"]
+__all__ = ["chain", "chain_1", "chain_2", "chain_3", "chain_5", "fit_chain"]
 
 _PUBLISHED = {1: (5.2e-5, 3.8e-4), 2: (1.1e-4, 6.5e-2), 3: (3.3e-4, 0.27), 5: (9.3e-4, 0.44)}
 _DT = 0.03
 _EXACT = Solver("dopri8", rtol=1e-10, atol=1e-11)
-
-
-class Sloped(nn.Module):
-    """A potential that is a slope to be learned plus a network that starts at zero: the simplest one comes first."""
-
-    def __init__(self, n: int, net: nn.Sequential) -> None:
-        super().__init__()
-        self.slope = nn.Parameter(torch.zeros(n, 1, dtype=torch.float64))
-        self.net = net
-        last = net[-1]
-        assert isinstance(last, nn.Linear)
-        nn.init.zeros_(last.weight)
-
-    def forward(self, q: Tensor) -> Tensor:
-        return q @ self.slope + self.net(q)
 
 
 def chain(n: int, setting: Setting, runs: int, tests: int, steps: int) -> list[Row]:

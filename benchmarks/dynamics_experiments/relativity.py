@@ -127,6 +127,8 @@ def relativistic(setting: Setting) -> list[Row]:
             value = float(_weighted(field, test, Solver()).detach())
             published = 7.86e-4 if model != "baseline" and name == "toy" else None
             note = f"{data.n} samples, {watch.seconds:.0f} s"
+            if not structured:
+                note += f", {adam.steps} steps (the paper: 300 000)"
             rows.append(Row(f"{model}, {name} Lagrangian", "weighted L1", value, published, note))
             axes.plot(line, field(data.t[0], along)[:, 1].detach(), "--", label=model)
         axes.set(xlabel="v", title=f"acceleration at g = 10, {name} Lagrangian")

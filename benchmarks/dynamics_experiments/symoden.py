@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from benchmarks.dynamics_experiments.common import Row, Setting, clock, run_or_nan, uniform
+from benchmarks.dynamics_experiments.features import AngleSums, Sloped
 from diffsim import (
     AngleFeatures,
     EmbeddedField,
@@ -118,20 +119,21 @@ def _picture(name: str, t: Tensor, runs: Mapping[str, Tensor]) -> Figure:
     return figure
 
 
-def _small(n_in: int, n_out: int, seed: int) -> nn.Module:
+def _small(n_in: int, n_out: int, seed: int) -> nn.Sequential:
     return mlp(n_in, n_out, (32, 32), seed=seed, dtype=torch.float64)
 
 
 class _Behind(nn.Module):
-    """A network behind a chart, its outputs in a shape."""
+    """A network behind a chart and the sums of its angles, its outputs in a shape."""
 
-    def __init__(self, chart: AngleFeatures, shape: Sequence[int], seed: int) -> None:
+    def __init__(self, chart: AngleFeatures, shape: Sequence[int], seed: int, *, sloped: bool = False) -> None:
         super().__init__()
-        self.chart, self.shape = chart, shape
-        self.net = _small(chart.n_out, torch.Size(shape).numel(), seed)
+        self.features, self.shape = AngleSums(chart), shape
+        n = self.features.n_out
+        self.net = Sloped(n, _small(n, 1, seed)) if sloped else _small(n, torch.Size(shape).numel(), seed)
 
     def forward(self, q: Tensor) -> Tensor:
-        return self.net(self.chart(q)).unflatten(-1, self.shape)
+        return self.net(self.features(q)).unflatten(-1, self.shape)
 
 
 def pendulum(setting: Setting) -> list[Row]:
@@ -179,7 +181,7 @@ def learn_embedded(
     """The rows of a task in (others, cos, sin, rates), and the mechanism learned."""
     n, seed, m = chart.n, setting.seed, len(task.inputs[0])
     mass = PositiveMatrix(n, _Behind(chart, (n * (n + 1) // 2,), seed), floor=0.01)
-    learned = Learned(mass, _Behind(chart, (1,), seed + 1), _Behind(chart, (n, m), seed + 2))
+    learned = Learned(mass, _Behind(chart, (1,), seed + 1, sloped=True), _Behind(chart, (n, m), seed + 2))
     lagrangian = MechanicalLagrangian(learned.mass, learned.potential)
     net = _small(chart.n_out + n + m, chart.n_out + n, seed)
     models: dict[str, Model] = {

@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from benchmarks.dynamics_experiments import chaos, forced, relativity
-from benchmarks.dynamics_experiments.chains import Sloped, fit_chain
+from benchmarks.dynamics_experiments.chains import fit_chain
 from benchmarks.dynamics_experiments.common import Setting
+from benchmarks.dynamics_experiments.features import AngleSums, Sloped
 from benchmarks.dynamics_experiments.ring import RingPotential, accelerations
 from benchmarks.dynamics_experiments.robots import brought_upright
 from benchmarks.dynamics_experiments.symoden import Budget, Learned, Task, embed_start, learn_embedded
@@ -62,7 +63,7 @@ def test_a_driven_pendulum_is_learned_with_its_motor():
         10,
         {},
     )
-    rows, learned = learn_embedded(task, chart, Budget(12, 60, 1), Setting(), baseline=False)
+    rows, learned = learn_embedded(task, chart, Budget(12, 120, 1), Setting(), baseline=False)
     q = torch.linspace(-3, 3, 13, dtype=torch.float64)[:, None]
     unit = learned.unit(torch.zeros(1, dtype=torch.float64))
     slope = (learned.potential(q) - learned.potential(torch.zeros_like(q)))[:, 0] / unit
@@ -146,3 +147,11 @@ def test_the_mass_of_a_relativistic_particle_is_learned_as_a_function_of_its_rap
     v = torch.tensor([[0.0], [0.8], [0.99]], dtype=torch.float64)
     growth = (field.log_mass(v.atanh()) - field.log_mass(0 * v)).detach()
     torch.testing.assert_close(growth, -1.5 * (1 - v.square()).log(), atol=0.3, rtol=0)
+
+
+def test_sums_of_angles_are_features_and_the_rest_stays():
+    features = AngleSums(AngleFeatures(3, [0, 2]))
+    q = torch.tensor([0.3, 5.0, 0.5])
+    turns = torch.tensor([0.3, 0.5, 0.8, -0.2])
+    torch.testing.assert_close(features(q), torch.cat([q[1:2], turns.cos(), turns.sin()]))
+    assert features.n_out == 9
