@@ -9,7 +9,9 @@ from diffsim.fields.base import VectorField
 from diffsim.integrate.grid import Grid
 from diffsim.integrate.tableaux import FIXED_TABLEAUX, AdaptiveTableau
 
-__all__ = ["RungeKutta", "combine", "interpolate", "stages"]
+__all__ = ["RungeKutta", "combine", "interpolate", "stages", "step"]
+
+Rate = float | Tensor
 
 
 def combine(weights: Sequence[float], k: Sequence[Tensor]) -> Tensor:
@@ -69,6 +71,19 @@ def interpolate(method: AdaptiveTableau, y: Tensor, h: Tensor, k: Tensor, x: Ten
     return y + (weights.to(y.dtype)[..., None] * k).sum(0)
 
 
+Coefficients = tuple[tuple[float, ...], ...]
+
+
+def step(
+    field: VectorField, a: Coefficients, b: tuple[float, ...], times: Sequence[Tensor] | Tensor, y: Tensor, rate: Rate
+) -> Tensor:
+    """The state after a step, shape [..., d]; the stages are at `times`, and `rate` is the step."""
+    k: list[Tensor] = []
+    for i, row in enumerate(a):
+        k.append(field(times[i], y + rate * combine(row[:i], k) if i else y))
+    return y + rate * combine(b, k)
+
+
 class RungeKutta:
     """Steps of torchdiffeq's explicit fixed-step methods, at the same times and by the same coefficients.
 
@@ -77,21 +92,23 @@ class RungeKutta:
         method: Its name.
         grid: The steps.
         rate: The step, or the step of each trajectory, shape [..., 1].
+        step: Takes a step; `step` of this module, or a compiled form of it.
     """
 
-    def __init__(self, field: VectorField, method: str, grid: Grid, rate: float | Tensor) -> None:
+    def __init__(
+        self, field: VectorField, method: str, grid: Grid, rate: Rate, step: Callable[..., Tensor] = step
+    ) -> None:
         self.field = field
-        self._tableau = FIXED_TABLEAUX[method]
+        tableau = FIXED_TABLEAUX[method]
+        self._a: Coefficients = tuple(map(tuple, tableau.a.tolist()))
+        self._b, self._c = tuple(tableau.b.tolist()), tableau.c.tolist()
         self._grid = grid
         self._rate = rate
+        self._step = step
 
     def advance(self, y: Tensor, first: int, last: int) -> Tensor:
         """The state at step number `last` from that at `first`."""
-        rows, b, c = self._tableau.a.tolist(), self._tableau.b.tolist(), self._tableau.c.tolist()
         for n in range(first, last):
-            k: list[Tensor] = []
-            for i, row in enumerate(rows):
-                t = torch.tensor(self._grid.time(n + c[i]), dtype=y.dtype, device=y.device)
-                k.append(self.field(t, y + self._rate * combine(row[:i], k) if i else y))
-            y = y + self._rate * combine(b, k)
+            times = torch.tensor([self._grid.time(n + c) for c in self._c], dtype=y.dtype, device=y.device)
+            y = self._step(self.field, self._a, self._b, times, y, self._rate)
         return y

@@ -1,6 +1,6 @@
 """One solve: the choice of the method, and what becomes of trajectories that diverge."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -8,15 +8,16 @@ from torch import Tensor
 
 from diffsim.fields.base import VectorField
 from diffsim.integrate.adaptive_problem import AdaptiveProblem
+from diffsim.integrate.compiled import compiled
 from diffsim.integrate.failure import DivergenceError
 from diffsim.integrate.grid import Grid
 from diffsim.integrate.implicit_midpoint import ImplicitMidpoint
 from diffsim.integrate.march import march
 from diffsim.integrate.reference import Reference
 from diffsim.integrate.reversible import retrace
-from diffsim.integrate.runge_kutta import RungeKutta
+from diffsim.integrate.runge_kutta import RungeKutta, step
 from diffsim.integrate.solver import REFERENCE_METHODS, Solver
-from diffsim.integrate.symplectic import Splitting, check_separable
+from diffsim.integrate.symplectic import Splitting, check_separable, move
 
 __all__ = ["InitialValueProblem"]
 
@@ -74,24 +75,37 @@ class InitialValueProblem:
             reference = Reference(self.field, solver, float(times[0]), float(span), rate(float(span)))
             return reference.solve(y0, (times - times[0]) / span, self.constants)
         grid = Grid.over(times, solver.step, solver.max_steps, self.resolution)
+        if solver.backend == "compiled":
+            states = self._march(y0, grid, rate(1.0) * y0.new_tensor(grid.h), compiled(step), compiled(move))
+            return grid.interpolate(self.field, states, rate(grid.h))
         h = rate(grid.h)
-        checkpoint = solver.gradient == "checkpoint"
-        if solver.method in REFERENCE_METHODS and not checkpoint:
+        if solver.method in REFERENCE_METHODS and solver.gradient != "checkpoint":
             nodes = torch.tensor(grid.nodes, dtype=torch.float64, device=y0.device)
             states = Reference(self.field, solver, grid.start, grid.h, h).solve(y0, nodes, self.constants)
         else:
-            if solver.method in REFERENCE_METHODS:
-                stepper = RungeKutta(self.field, solver.method, grid, h)
-            elif solver.method == "implicit_midpoint":
-                stepper = ImplicitMidpoint(self.field, grid, h)
-            else:
-                stepper = Splitting(check_separable(self.field, solver.method), solver.method, h)
-            gradient = solver.gradient if torch.is_grad_enabled() else "backprop"
-            if gradient == "reversible" and isinstance(stepper, Splitting):
-                states = retrace(stepper, y0, grid.nodes, self.constants)
-            else:
-                states = march(stepper, y0, grid.nodes, self.constants, replay=gradient != "backprop")
+            states = self._march(y0, grid, h, step, move)
         return grid.interpolate(self.field, states, h)
+
+    def _march(
+        self,
+        y0: Tensor,
+        grid: Grid,
+        h: float | Tensor,
+        step: Callable[..., Tensor],
+        move: Callable[..., tuple[Tensor, Tensor, Tensor]],
+    ) -> Tensor:
+        """States at the grid's nodes by our own steppers, [..., d] -> [nodes, ..., d]."""
+        solver = self.solver
+        if solver.method in REFERENCE_METHODS:
+            stepper = RungeKutta(self.field, solver.method, grid, h, step)
+        elif solver.method == "implicit_midpoint":
+            stepper = ImplicitMidpoint(self.field, grid, h)
+        else:
+            stepper = Splitting(check_separable(self.field, solver.method), solver.method, h, move)
+        gradient = solver.gradient if torch.is_grad_enabled() else "backprop"
+        if gradient == "reversible" and isinstance(stepper, Splitting):
+            return retrace(stepper, y0, grid.nodes, self.constants)
+        return march(stepper, y0, grid.nodes, self.constants, replay=gradient != "backprop")
 
     def _survivors(self, y0: Tensor, times: Tensor, moving: Tensor) -> tuple[Tensor, Tensor]:
         """States [T, ..., d] and whether each is good [T, ...]: after a failure the others go on."""

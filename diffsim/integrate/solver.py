@@ -26,7 +26,7 @@ _Separable = Literal["leapfrog", "yoshida4"]
 Method = Literal[_Reference, "tsit5", _Fixed, _Separable, "implicit_midpoint"]
 Gradient = Literal["adjoint", "backprop", "checkpoint", "reversible", "interpolated"]
 OnDivergence = Literal["raise", "nan"]
-Backend = Literal["auto", "native", "plain"]
+Backend = Literal["auto", "native", "compiled", "plain"]
 
 ADAPTIVE_METHODS: tuple[str, ...] = (*get_args(_Reference), "tsit5")
 REFERENCE_METHODS: tuple[str, ...] = get_args(_Reference) + get_args(_Fixed)
@@ -35,6 +35,7 @@ SEPARABLE_METHODS: tuple[str, ...] = get_args(_Separable)
 DENSE_METHODS = ("dopri5", "tsit5", "bosh3")
 
 _ADAMS = ("explicit_adams", "implicit_adams")
+_EXPLICIT = tuple(name for name in get_args(_Fixed) if name not in _ADAMS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +72,10 @@ class Solver:
         backend: "auto" solves networks and energies of networks on a CPU by the native library (see `backend_of`),
             whose gradients are those of the computed solution at the cost of the solve, and everything else by the
             plain path; "native" refuses what the library does not know; "plain" does without it. The native
-            adaptive methods choose the steps of every trajectory for itself.
+            adaptive methods choose the steps of every trajectory for itself. "compiled" has torch compile the
+            plain steps of explicit fixed-step methods (not the Adams ones) for any field and device, which takes
+            from seconds to a minute the first time: it pays for long fits of fields in plain torch. Its gradients
+            are those of the computed solution, with "backprop" from a graph, else by repeating steps.
         independent: Whether every trajectory of a batch has adaptive steps of its own on the plain path too, with
             `dopri5`, `tsit5` or `bosh3`: one that is stiff does not slow the others down. The field then gets times of
             shape [..., 1], which broadcast against the states, and is refused where it does not take them.
@@ -109,6 +113,11 @@ class Solver:
         if self.rtol == 0 and self.atol == 0:
             raise ArgumentError("`rtol` and `atol` must not both be 0: no step can meet that. Give one of them.")
         self._check_gradient()
+        if self.backend == "compiled" and self.method not in (*_EXPLICIT, *SEPARABLE_METHODS):
+            raise ArgumentError(
+                f"`backend` must not be 'compiled' for {self.method!r}: its steps are not torch's to compile. Use "
+                f"{', '.join(map(repr, (*_EXPLICIT, *SEPARABLE_METHODS)))}, or compile the field: field.compile()."
+            )
         if not isinstance(self.max_steps, int):
             raise ArgumentTypeError(f"`max_steps` must be an int, got {type(self.max_steps).__name__}. Pass int(...).")
         if self.max_steps < 1:

@@ -1,5 +1,6 @@
 """Explicit symplectic solvers of separable Hamiltonians: leapfrog, and Yoshida's composition of fourth order."""
 
+from collections.abc import Callable
 from itertools import pairwise
 
 import torch
@@ -9,7 +10,9 @@ from diffsim.errors import ArgumentError, ArgumentTypeError
 from diffsim.fields.base import VectorField
 from diffsim.fields.hamiltonian import Hamiltonian, Separable
 
-__all__ = ["COMPOSITION", "Splitting", "check_separable"]
+__all__ = ["COMPOSITION", "Splitting", "check_separable", "move"]
+
+Rate = float | Tensor
 
 _W = 1 / (2 - 2 ** (1 / 3))
 COMPOSITION = {"leapfrog": (1.0,), "yoshida4": (_W, 1 - 2 * _W, _W)}
@@ -35,6 +38,13 @@ def check_separable(field: VectorField, method: str) -> Separable:
     return field
 
 
+def move(field: Separable, q: Tensor, p: Tensor, drift: Rate, kick: Rate) -> tuple[Tensor, Tensor, Tensor]:
+    """Positions and momenta after a drift and a kick, and the force, each [..., k]."""
+    q = q + drift * field.velocity(p)
+    force = field.force(q)
+    return q, p + kick * force, force
+
+
 class Splitting:
     """Leapfrog steps (kick, drift, kick), or compositions of them; neighbouring kicks are merged.
 
@@ -42,13 +52,17 @@ class Splitting:
         field: A separable Hamiltonian.
         method: "leapfrog", of second order, or "yoshida4", of fourth.
         rate: The step, or the step of each trajectory, shape [..., 1].
+        move: Takes a move; `move` of this module, or a compiled form of it.
 
     Source: Yoshida, 1990, Phys. Lett. A 150, 262, equations 2.11 and 4.1.
     """
 
-    def __init__(self, field: Separable, method: str, rate: float | Tensor) -> None:
+    def __init__(
+        self, field: Separable, method: str, rate: Rate, move: Callable[..., tuple[Tensor, Tensor, Tensor]] = move
+    ) -> None:
         self.field = field
         self._arguments = field, method, rate
+        self._move = move
         weights = COMPOSITION[method]
         self._half_kick = rate * (weights[0] / 2)
         self._moves = [
@@ -58,18 +72,15 @@ class Splitting:
     def reversed(self) -> "Splitting":
         """The same steps backward: each one undoes one of these but for rounding."""
         field, method, rate = self._arguments
-        return Splitting(field, method, -rate)
+        return Splitting(field, method, -rate, self._move)
 
     def advance(self, y: Tensor, first: int, last: int) -> Tensor:
         """The state at step number `last` from that at `first`."""
         q, p = y.chunk(2, dim=-1)
-        velocity, force = self.field.velocity, self.field.force
-        f = force(q)
+        f = self.field.force(q)
         p = p + self._half_kick * f
         for _ in range(last - first):
             for drift, kick in self._moves:
-                q = q + drift * velocity(p)
-                f = force(q)
-                p = p + kick * f
+                q, p, f = self._move(self.field, q, p, drift, kick)
         # The last kick went on into the step that follows.
         return torch.cat([q, p - self._half_kick * f], dim=-1)

@@ -19,7 +19,7 @@ _LOG = logging.getLogger("diffsim")
 
 
 def backend_of(field: VectorField, y0: Tensor, solver: Solver = Solver()) -> str:
-    """Which path `odeint` takes: "native", or "plain: " and the reason.
+    """Which path `odeint` takes: "native", or "plain: " or "compiled: " and the reason.
 
     Args:
         field: The vector field.
@@ -29,8 +29,8 @@ def backend_of(field: VectorField, y0: Tensor, solver: Solver = Solver()) -> str
     Raises:
         ArgumentError: The solver asks for the native library, which cannot solve this.
     """
-    if solver.backend == "plain":
-        return "plain: the solver asks for it"
+    if solver.backend in ("plain", "compiled"):
+        return f"{solver.backend}: the solver asks for it"
     try:
         _native(field, y0, solver)
     except (UnknownFieldError, BuildError) as error:
@@ -47,7 +47,7 @@ def native_program(field: VectorField, y0: Tensor, solver: Solver) -> Program | 
     Raises:
         ArgumentError: The solver asks for the native library, which cannot solve this.
     """
-    if solver.backend == "plain":
+    if solver.backend in ("plain", "compiled"):
         return None
     try:
         described = _native(field, y0, solver)
