@@ -33,6 +33,7 @@ EXPERIMENTS = {
     "dgnet_spring": "discrete:spring",
     "dgnet_pendulum": "discrete:pendulum",
     "dgnet_two_body": "discrete:two_body",
+    "real_pendulum": "real:real_pendulum",
     "chnn_1": "chains:chain_1",
     "chnn_2": "chains:chain_2",
     "chnn_3": "chains:chain_3",
@@ -44,7 +45,9 @@ EXPERIMENTS = {
     "vin_noisy_pendulum": "noisy:noisy_pendulum",
     "vin_noisy_spring": "noisy:noisy_spring",
     "gradient_learning": "noisy:gradient_learning",
-    "seir_second_wave": "noisy:second_wave",
+    "seir_second_wave": "epidemics:second_wave",
+    "seir_neural_number": "epidemics:neural_number",
+    "seir_regions": "epidemics:regions",
     "trajectory_gan": "noisy:trajectory_gan",
 }
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.dynamics_experiments.common import Row, Setting, clock, run_or_nan
+from benchmarks.dynamics_experiments.energies import Strength, Swing
 from benchmarks.dynamics_experiments.pictures import states_and_energies
 from diffsim import (
     DiscreteGradientField,
@@ -20,6 +21,8 @@ from diffsim import (
     NeuralField,
     OneStepLoss,
     Pendulum,
+    RolloutLoss,
+    SeparableHamiltonian,
     Solver,
     Training,
     Trajectory,
@@ -81,17 +84,22 @@ def _oscillator(case: _Oscillator, setting: Setting) -> list[Row]:
     training = Training("lbfgs", steps=setting.choose(150, 2000), weight_decay=1e-4)
     rows: list[Row] = []
     made = {"truth": test}
-    for name in ("GP", "DGNet", "NODE"):
+    shot = SeparableHamiltonian(Strength(), Swing(8, setting.seed) if case.angle else Strength())
+    models = {"Gaussian-process Hamiltonian": gaussian, "separable, shooting": shot, "DGNet": net, "NODE": plain}
+    for model, field in models.items():
         with clock() as watch:
-            if name == "GP":
+            if model == "Gaussian-process Hamiltonian":
                 fit_runs(gaussian, train.windows(25, 25), initial="free", step=float(t[1]) / 2)
-            elif name == "DGNet":
+            elif model == "separable, shooting":
+                for window in (10, 50):
+                    loss = RolloutLoss(window, initial="free", noise=0.1)
+                    fit(shot, train, loss, training, Solver("rk4", step=float(t[1]), gradient="backprop"))
+            elif model == "DGNet":
                 fit(DiscreteGradientField(net, structure), train, DiscreteGradientLoss(), training)
             else:
                 fit(plain, train, OneStepLoss(), training, Solver("rk4", step=float(t[1]), gradient="backprop"))
-        field = {"GP": gaussian, "DGNet": net, "NODE": plain}[name]
         run = run_or_nan(field, test[0], t, _FINE)
-        made[name] = run
+        made[model] = run
         with torch.no_grad():
             exact = case.system(t[0], test)
             at_noisy = (field(t[0], seen) - exact).square().mean()
@@ -99,8 +107,7 @@ def _oscillator(case: _Oscillator, setting: Setting) -> list[Row]:
         values = {"energy": (case.system.energy(run) - case.system.energy(test)).square().mean()}
         if case.faulty is not None:
             values = {"energy": (case.faulty(run) - case.faulty(test)).square().mean(), "true energy": values["energy"]}
-        derivative, energy = case.published["NODE" if name == "NODE" else "DGNet"]
-        model = "Gaussian-process Hamiltonian" if name == "GP" else name
+        derivative, energy = case.published["NODE" if model == "NODE" else "DGNet"]
         note = f"25 runs, t to 20, {watch.seconds:.0f} s"
         floor = "clean derivatives at noisy states: 4 times the noise's variance, .04, is the truth's own error"
         note_noisy = floor if not case.angle else "clean derivatives at noisy states: the truth errs by the noise"
@@ -132,13 +139,6 @@ def pendulum(setting: Setting) -> list[Row]:
     system = Pendulum(mass=0.5, length=1.0, gravity=6.0)
     case = _Oscillator("dgnet_pendulum", system, sample_pendulum, lambda y: y.square().sum(-1), published, True)
     return _oscillator(case, setting)
-
-
-class _FreeParticles(Hamiltonian):
-    """The kinetic energy of bodies of mass one."""
-
-    def energy(self, y: Tensor) -> Tensor:
-        return y.chunk(2, dim=-1)[1].square().sum(-1) / 2
 
 
 class _Pair(nn.Module):

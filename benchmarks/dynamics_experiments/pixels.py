@@ -5,11 +5,12 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from benchmarks.dynamics_experiments.common import Row, Setting, clock, uniform
-from diffsim import Autoencoder, LatentHamiltonian, NeuralField, Pendulum, Solver, Training, mlp, odeint
+from diffsim import NeuralField, Pendulum, Solver, Training, mlp, odeint
+from diffsim.fields import Autoencoder, LatentHamiltonian
 from diffsim.systems import pendulum_frames, stack_frames
 from diffsim.training import optimise
 
-__all__ = ["pixel_pendulum"]
+__all__ = ["angles_seen", "energy_seen", "pixel_pendulum"]
 
 _SIZE, _STEP = 28, 0.05
 _SYSTEM = Pendulum(mass=1.0, length=1.0, gravity=15.0)  # the equation of gym's Pendulum without torque
@@ -23,7 +24,7 @@ class _LatentODE(LatentHamiltonian):
         self.field = NeuralField(mlp(2, 2, seed=seed))
 
 
-def _angles(frames: Tensor) -> Tensor:
+def angles_seen(frames: Tensor) -> Tensor:
     """The angle from hanging of a drawn rod, by the centre of its brightness, [..., m] -> [...]."""
     axis = torch.linspace(-1, 1, _SIZE)
     down, right = (x.reshape(-1) for x in torch.meshgrid(axis, axis, indexing="ij"))
@@ -31,9 +32,9 @@ def _angles(frames: Tensor) -> Tensor:
     return torch.atan2((light * right).sum(-1), (light * down).sum(-1))
 
 
-def _energy(observed: Tensor) -> Tensor:
+def energy_seen(observed: Tensor) -> Tensor:
     """The true energy of what two pictures show, the lowest zero, [..., 2 m] -> [...]."""
-    before, after = (_angles(x) for x in observed.chunk(2, dim=-1))
+    before, after = (angles_seen(x) for x in observed.chunk(2, dim=-1))
     return (after - before).square() / (2 * _STEP**2) + 15 * (1 - ((before + after) / 2).cos())
 
 
@@ -76,8 +77,8 @@ def pixel_pendulum(setting: Setting, runs: int | None = None, steps: int | None 
             )
             latent = odeint(model.field, model.autoencoder.encode(test[0]), times, Solver("rk4", step=0.5))
             made[name] = model.autoencoder.decode(latent)
-        energy = (_energy(made[name]) - _energy(test)).square().mean()
-        angle = (_angles(made[name].chunk(2, -1)[0]) - _angles(test.chunk(2, -1)[0])).square().mean()
+        energy = (energy_seen(made[name]) - energy_seen(test)).square().mean()
+        angle = (angles_seen(made[name].chunk(2, -1)[0]) - angles_seen(test.chunk(2, -1)[0])).square().mean()
         note = f"{n - n // 5} runs, own renderer, {budget} steps, {watch.seconds:.0f} s"
         rows += [
             Row(name, "train, loss", float(losses[0]), published[name][0], note),
@@ -103,7 +104,7 @@ def _picture(runs: dict[str, Tensor], t: Tensor) -> Figure:
     axis = right.subplots()
     for name, run in runs.items():
         style = {"color": "k", "ls": "--"} if name == "truth" else {}
-        axis.plot(t.numpy(), _angles(run[:, 0].chunk(2, -1)[0]).numpy(), lw=1, label=name, **style)
+        axis.plot(t.numpy(), angles_seen(run[:, 0].chunk(2, -1)[0]).numpy(), lw=1, label=name, **style)
     axis.set(xlabel="t", ylabel="angle seen")
     axis.legend(fontsize=7)
     return figure

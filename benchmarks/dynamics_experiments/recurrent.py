@@ -74,9 +74,10 @@ def _compare(
     window: int,
     step: float,
     setting: Setting,
+    steps: int | None,
 ) -> list[Row]:
     """The same net with and without fitted initial states, a structured energy, and a neural ODE."""
-    d, width = noisy.d, setting.choose(64, 2048)
+    d, width = noisy.d, setting.choose(96, 2048)
 
     def net() -> VectorField:
         parts = (mlp(d // 2, 1, (width,), seed=setting.seed + i, dtype=torch.float64) for i in range(2))
@@ -90,7 +91,7 @@ def _compare(
         "structured, first samples": (structured(), False),
         "NODE": (plain, False),
     }
-    training = Training("lbfgs", steps=setting.choose(200, 2000), weight_decay=1e-6)
+    training = Training("lbfgs", steps=steps or setting.choose(1000, 5000), weight_decay=1e-6)
     rows: list[Row] = []
     made = {"truth": test.y}
     for model, (field, free) in models.items():
@@ -110,9 +111,9 @@ def _compare(
     return rows
 
 
-def chain(setting: Setting, count: int | None = None) -> list[Row]:
+def chain(setting: Setting, count: int | None = None, steps: int | None = None) -> list[Row]:
     """Twenty masses between walls, noise .2: 100 steps of .1 from 32 exact states; no figures of the paper at hand."""
-    n = count or setting.choose(60, 1000)
+    n = count or setting.choose(200, 1000)
     system, y0 = sample_spring_chain(n + 32, seed=setting.seed)
     t = torch.arange(101, dtype=torch.float64) * 0.1
     with torch.no_grad():
@@ -120,10 +121,10 @@ def chain(setting: Setting, count: int | None = None) -> list[Row]:
     train, test = runs[list(range(n))], runs[list(range(n, n + 32))]
     noisy = Trajectory(t[:21], train.y[:21]).noise(0.2, seed=setting.seed)
     small = lambda: SeparableHamiltonian(_Quadratic(20), _Quadratic(20))  # noqa: E731
-    return _compare("srnn_chain", system, noisy, test, small, 0.2, 11, 0.05, setting)
+    return _compare("srnn_chain", system, noisy, test, small, 0.2, 11, 0.05, setting, steps)
 
 
-def three_body(setting: Setting, count: int | None = None) -> list[Row]:
+def three_body(setting: Setting, count: int | None = None, steps: int | None = None) -> list[Row]:
     """Three bodies, noise .05, samples every .2 up to 2 (the paper: every 1 up to 10); 15 exact states to t = 3."""
     system = NBody([1.0, 1.0, 1.0])
     t = torch.arange(16, dtype=torch.float64) * 0.2
@@ -134,4 +135,4 @@ def three_body(setting: Setting, count: int | None = None) -> list[Row]:
         y0 = torch.cat([sample_three_body(1, seed) for seed in range(15)])
         test = Trajectory(t, odeint(system, y0, t, _EXACT))
     pairs = lambda: SeparableHamiltonian(_Masses(3), _Pairs(3, width, setting.seed))  # noqa: E731
-    return _compare("srnn_three_body", system, noisy, test, pairs, 0.05, 6, 0.05, setting)
+    return _compare("srnn_three_body", system, noisy, test, pairs, 0.05, 6, 0.05, setting, steps)

@@ -70,7 +70,7 @@ def _measure(
                 assert isinstance(field, DiscreteGradientField)
                 slopes = field.rate(pairs.y[0], pairs.y[1]).detach().std()
                 net.scale = float((pairs.y.diff(dim=0) / dt).std() / slopes)
-                fit(field, pairs, DiscreteGradientLoss(), Training("lbfgs", steps=setting.choose(500, 4000)))
+                fit(field, pairs, DiscreteGradientLoss(), Training("lbfgs", steps=setting.choose(1500, 4000)))
             elif isinstance(field, DiscreteGradientField):
                 gaussian.fit(field, pairs.y[0], pairs.y[1], dt)
             else:
