@@ -8,7 +8,10 @@ import os
 import platform
 import shutil
 import subprocess
+import sys
 import tempfile
+from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 import torch
@@ -18,7 +21,9 @@ __all__ = ["BuildError", "library"]
 _LOG = logging.getLogger("diffsim")
 _SOURCES = Path(__file__).parent / "kernel"
 _REALS = {torch.float32: "float", torch.float64: "double"}
-_FLAGS = ("-std=gnu++17", "-O2", "-march=native", "-fno-math-errno", "-fPIC", "-shared", "-pthread")
+_FLAGS = ("-std=gnu++17", "-O2", "-march=native", "-fno-math-errno", "-fPIC", "-pthread")
+# Where the linker can, the library's functions call each other without a detour.
+_LINKED = ("-shared", "-Wl,-Bsymbolic") if sys.platform.startswith("linux") else ("-shared",)
 _SECONDS = 120
 
 
@@ -105,16 +110,35 @@ def _digest(path: Path) -> Path:
 def _build(compiler: str, flags: tuple[str, ...], path: Path) -> None:
     # Built beside its place and renamed: another process sees a whole library or none.
     part = path.with_name(f"{path.stem}.{os.getpid()}.part")
-    command = [compiler, *flags, "-o", str(part), str(_SOURCES / "native.cpp")]
     try:
-        _LOG.info("building the native library: %s", " ".join(command))
-        done = subprocess.run(command, capture_output=True, text=True, timeout=_SECONDS, stdin=subprocess.DEVNULL)
-        if done.returncode:
-            last = "; ".join(done.stderr.strip().splitlines()[-3:])
-            raise BuildError(f"{compiler} failed with exit status {done.returncode}: {last}")
+        _LOG.info("building the native library: %s %s", compiler, " ".join(flags))
+        with tempfile.TemporaryDirectory(prefix="diffsim-") as folder:
+            sources = sorted(_SOURCES.glob("*.cpp"))
+            objects = [Path(folder) / f"{source.stem}.o" for source in sources]
+            pairs = zip(sources, objects, strict=True)
+            _run([[compiler, *flags, "-c", "-o", str(made), str(source)] for source, made in pairs])
+            _run([[compiler, *flags, *_LINKED, "-o", str(part), *map(str, objects)]])
         _digest(path).write_text(hashlib.sha256(part.read_bytes()).hexdigest())
         part.replace(path)
     except (OSError, subprocess.TimeoutExpired) as error:
         raise BuildError(f"{compiler} failed: {error}") from error
     finally:
         part.unlink(missing_ok=True)
+
+
+def _run(commands: Sequence[Sequence[str]]) -> None:
+    """Runs commands beside each other, to the end of the last one."""
+    with ExitStack() as stack:
+        started: list[subprocess.Popen[str]] = []
+        for command in commands:
+            process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+            )
+            stack.enter_context(process)
+            stack.callback(process.kill)
+            started.append(process)
+        for process, command in zip(started, commands, strict=True):
+            _, errors = process.communicate(timeout=_SECONDS)
+            if process.returncode:
+                last = "; ".join(errors.strip().splitlines()[-3:])
+                raise BuildError(f"{command[0]} failed with exit status {process.returncode}: {last}")

@@ -1,59 +1,11 @@
-// What Python calls: fields, solves and their reverse, for a batch cut into tiles that threads share.
-#include <atomic>
-#include <exception>
-#include <mutex>
-#include <thread>
-
-#include "adaptive_reverse.hpp"
+// What Python calls: evaluations of fields, and solves in equal steps with their reverse.
 #include "splitting.hpp"
+#include "tiles.hpp"
 #if defined(__linux__)
 #include <sys/mman.h>
 #endif
 
 namespace {
-
-using Purpose = NetworkWork::Purpose;
-
-// Rows of a tile: the records of all stages should stay in the second-level cache.
-int tile_rows(const Field& field, int rows, int records) {
-  const size_t row = FieldRecord(field).numbers() * sizeof(Real) * records;
-  int most = kTile;
-  while (most > kTile / 4 && row * most > 400000) most /= 2;
-  const int tiles = (rows + most - 1) / most;
-  return (rows + tiles - 1) / tiles;
-}
-
-// Threads make a worker each, which is called with the first row and the number of rows of one tile after the other.
-template <class Make>
-int in_tiles(int rows, int tile, int threads, Make make) {
-  const int tiles = (rows + tile - 1) / tile;
-  std::atomic<int> next{0}, failed{0};
-  std::mutex one_at_a_time;
-  auto work = [&] {
-    try {
-      auto worker = make(tile);
-      for (int i; (i = next++) < tiles;) worker.run(i * tile, rows - i * tile < tile ? rows - i * tile : tile);
-      const std::lock_guard<std::mutex> guard(one_at_a_time);
-      worker.finish();
-    } catch (const std::exception&) {
-      failed = 1;
-    }
-  };
-  std::vector<std::thread> others;
-  for (int i = 1; i < threads && i < tiles; ++i) {
-    try {
-      others.emplace_back(work);
-    } catch (const std::exception&) {
-      break;  // fewer threads do as well
-    }
-  }
-  work();
-  for (std::thread& other : others) other.join();
-  return failed;
-}
-
-Purpose forward_purpose(const Real* tape) { return tape != nullptr ? Purpose::kState : Purpose::kForward; }
-Purpose reverse_purpose(int weights) { return weights ? Purpose::kWeights : Purpose::kState; }
 
 // Evaluations of a field at given states, and the reverse of each while its records are in the cache.
 class Evaluation {
@@ -80,15 +32,6 @@ class Evaluation {
   FieldWork work_;
   FieldRecord record_;
   Buffer times_, y_, f_, adjoint_;
-};
-
-// A solver, or evaluations, with what is done to each tile.
-template <class Solver, class Body>
-struct Worker {
-  Solver solver;
-  Body body;
-  void run(int first, int rows) { body(solver, first, rows); }
-  void finish() { solver.finish(); }
 };
 
 template <class Body>
@@ -120,20 +63,10 @@ int solves(const FieldSpec* spec, const Method* method, const Grid* grid, int ro
   });
 }
 
-template <class Call>
-int guarded(Call call) {
-  try {
-    return call();
-  } catch (const std::exception&) {
-    return 1;
-  }
-}
-
 }  // namespace
 
-extern "C" {
-
 // All return 0, or 1 where memory was not enough. Gradients of weights are added to the caller's.
+extern "C" {
 
 int diffsim_evaluate(const FieldSpec* spec, int rows, double t, const Real* y, Real* f, int threads) {
   return guarded([&] {
@@ -220,56 +153,6 @@ int diffsim_splitting_reverse(const FieldSpec* spec, const Moves* moves, const G
                              [=](Splitting& solver, int first, int n) {
                                solver.reverse(first, n, rows, start, inner, gradients, initial);
                              });
-  });
-}
-
-// Paths of all trajectories, to be asked for their steps and freed; null where memory was not enough.
-void* diffsim_adaptive(const FieldSpec* spec, const Embedded* method, const Outputs* outputs, int rows, Real* states,
-                       int keep, int64_t* steps, int64_t* rejected, int32_t* failed, int threads) {
-  std::unique_ptr<std::vector<Path>> paths;
-  const int error = guarded([&] {
-    paths = std::make_unique<std::vector<Path>>(rows);
-    Path* const first_path = paths->data();
-    const Field field(*spec);
-    const size_t all = rows;
-    const int shared = (rows + threads - 1) / threads, lanes = tile_rows(field, shared, 1);
-    auto solve = [=](Adaptive& solver, int first, int n) { solver.solve(first, n, all, states, first_path); };
-    return in_tiles(rows, shared, threads, [&](int) {
-      return Worker<Adaptive, decltype(solve)>{Adaptive(field, *method, *outputs, lanes, keep), solve};
-    });
-  });
-  if (error) return nullptr;
-  for (int r = 0; r < rows; ++r) {
-    steps[r] = int64_t((*paths)[r].begins.size());
-    rejected[r] = (*paths)[r].rejected;
-    failed[r] = (*paths)[r].failed;
-  }
-  return paths.release();
-}
-
-void diffsim_paths_copy(const void* paths, double* begins, double* lengths, Real* states) {
-  for (const Path& path : *static_cast<const std::vector<Path>*>(paths)) {
-    begins = std::copy(path.begins.begin(), path.begins.end(), begins);
-    lengths = std::copy(path.lengths.begin(), path.lengths.end(), lengths);
-    states = std::copy(path.states.begin(), path.states.end(), states);
-  }
-}
-
-void diffsim_paths_free(void* paths) { delete static_cast<std::vector<Path>*>(paths); }
-
-int diffsim_adaptive_reverse(const FieldSpec* spec, const Embedded* method, const Outputs* outputs, int rows,
-                             const Steps* steps, const Real* gradients, Real* initial, int weights, int threads) {
-  return guarded([&] {
-    const Field field(*spec);
-    const size_t all = rows;
-    const int shared = (rows + threads - 1) / threads, lanes = tile_rows(field, shared, method->tableau.stages);
-    auto reverse = [=](AdaptiveReverse& solver, int first, int n) {
-      solver.reverse(first, n, all, *steps, gradients, initial);
-    };
-    return in_tiles(rows, shared, threads, [&](int) {
-      return Worker<AdaptiveReverse, decltype(reverse)>{
-          AdaptiveReverse(field, *method, *outputs, lanes, reverse_purpose(weights)), reverse};
-    });
   });
 }
 }

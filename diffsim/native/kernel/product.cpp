@@ -1,0 +1,162 @@
+// The products: tiles in registers, and sums over rows where there are few outputs.
+#include "product.hpp"
+
+namespace {
+
+// One tile in registers: c[m, :] = start[m, :] + sum_k a(m, k) b[k, :], Rows x (Columns vectors).
+template <int Rows, int Columns>
+inline __attribute__((always_inline)) void tile(int inner, Left a, const Real* b, ptrdiff_t b_row, const Real* start,
+                                                ptrdiff_t start_row, Real* c, ptrdiff_t c_row) {
+  // Few rows: several sums at once hide the latency of the additions.
+  constexpr int Parallel = Rows * Columns >= 8 ? 1 : Rows * Columns >= 4 ? 2 : 4;
+  Vector sums[Parallel][Rows][Columns];
+  for (int p = 0; p < Parallel; ++p)
+    for (int m = 0; m < Rows; ++m)
+      for (int j = 0; j < Columns; ++j)
+        sums[p][m][j] = p == 0 && start != nullptr ? load(start + m * start_row + j * kWidth) : Vector{};
+  int k = 0;
+  for (; k + Parallel <= inner; k += Parallel)
+#pragma GCC unroll 4
+    for (int p = 0; p < Parallel; ++p) {
+      Vector columns[Columns];
+#pragma GCC unroll 16
+      for (int j = 0; j < Columns; ++j) columns[j] = load(b + (k + p) * b_row + j * kWidth);
+#pragma GCC unroll 8
+      for (int m = 0; m < Rows; ++m) {
+        const Real x = a.data[m * a.row + (k + p) * a.step];
+#pragma GCC unroll 16
+        for (int j = 0; j < Columns; ++j) sums[p][m][j] += x * columns[j];
+      }
+    }
+  for (; k < inner; ++k)
+    for (int m = 0; m < Rows; ++m)
+      for (int j = 0; j < Columns; ++j)
+        sums[0][m][j] += a.data[m * a.row + k * a.step] * load(b + k * b_row + j * kWidth);
+  for (int m = 0; m < Rows; ++m)
+    for (int j = 0; j < Columns; ++j) {
+      Vector total = sums[0][m][j];
+      for (int p = 1; p < Parallel; ++p) total += sums[p][m][j];
+      store(c + m * c_row + j * kWidth, total);
+    }
+}
+
+template <int Columns>
+inline void column_block(int rows, int inner, Left a, const Real* b, ptrdiff_t b_row, const Real* start,
+                         ptrdiff_t start_row, Real* c, ptrdiff_t c_row) {
+  constexpr int most = kMaxColumns == 4 ? (Columns == 4 ? 6 : 8) : 6;
+  const int blocks = (rows + most - 1) / most;
+  for (int block = 0, m = 0; block < blocks; ++block) {
+    const int count = (rows - m + blocks - block - 1) / (blocks - block);
+    const Left part{a.data + m * a.row, a.row, a.step};
+    const Real* from = start == nullptr ? nullptr : start + m * start_row;
+    Real* to = c + m * c_row;
+    switch (count) {
+#define DIFFSIM_CASE(R) \
+  case R: \
+    if constexpr (R <= most) tile<R, Columns>(inner, part, b, b_row, from, start_row, to, c_row); \
+    break;
+      DIFFSIM_CASE(1) DIFFSIM_CASE(2) DIFFSIM_CASE(3) DIFFSIM_CASE(4)
+      DIFFSIM_CASE(5) DIFFSIM_CASE(6) DIFFSIM_CASE(7) DIFFSIM_CASE(8)
+#undef DIFFSIM_CASE
+    }
+    m += count;
+  }
+}
+
+// One row: all of its columns at once, so that the weights are read as they lie in memory. Returns whether it was done.
+inline bool single_row(int vectors, int inner, Left a, const Real* b, ptrdiff_t b_row, const Real* start, Real* c) {
+  switch (vectors) {
+#define DIFFSIM_CASE(C) \
+  case C: tile<1, C>(inner, a, b, b_row, start, 0, c, 0); return true;
+    DIFFSIM_CASE(1) DIFFSIM_CASE(2) DIFFSIM_CASE(3) DIFFSIM_CASE(4) DIFFSIM_CASE(5) DIFFSIM_CASE(6) DIFFSIM_CASE(7)
+    DIFFSIM_CASE(8)
+#if defined(__AVX512F__)
+    DIFFSIM_CASE(9) DIFFSIM_CASE(10) DIFFSIM_CASE(11) DIFFSIM_CASE(12) DIFFSIM_CASE(13) DIFFSIM_CASE(14)
+#endif
+#undef DIFFSIM_CASE
+    default: return false;
+  }
+}
+
+// Half of the sums of each of two vectors, beside each other: sums of neighbouring blocks of `Half` numbers.
+template <int Half>
+inline Vector halved(Vector a, Vector b) {
+  Integers low, high;
+  for (int i = 0; i < kWidth; ++i) {
+    const int from = i % Half + 2 * Half * (i / Half);  // in a and b, one after the other
+    low[i] = from, high[i] = from + Half;
+  }
+  return __builtin_shuffle(a, b, low) + __builtin_shuffle(a, b, high);
+}
+
+// The sums of kWidth vectors, as one vector.
+template <int Half = kWidth / 2>
+inline Vector sums_of(const Vector* v) {
+  if constexpr (Half == 0) {
+    return v[0];
+  } else {
+    Vector half[Half];
+#pragma GCC unroll 8
+    for (int i = 0; i < Half; ++i) half[i] = halved<Half>(v[2 * i], v[2 * i + 1]);
+    return sums_of<Half / 2>(half);
+  }
+}
+
+inline Real sum_of(Vector v) {
+#pragma GCC unroll 4
+  for (int half = kWidth / 2; half > 0; half /= 2) {
+    Integers other;
+    for (int i = 0; i < kWidth; ++i) other[i] = i ^ half;
+    v += __builtin_shuffle(v, other);
+  }
+  return v[0];
+}
+
+}  // namespace
+
+void product(int rows, int columns, int inner, Left a, const Real* b, ptrdiff_t b_row, const Real* start,
+             ptrdiff_t start_row, Real* c, ptrdiff_t c_row) {
+  if (rows == 1 && single_row(columns / kWidth, inner, a, b, b_row, start, c)) return;
+  const int vectors = columns / kWidth, blocks = (vectors + kMaxColumns - 1) / kMaxColumns;
+  for (int block = 0, j = 0; block < blocks; ++block) {
+    const int count = (vectors - j + blocks - block - 1) / (blocks - block);
+    const Real* weights = b + j * kWidth;
+    const Real* from = start == nullptr ? nullptr : start + j * kWidth;
+    Real* to = c + j * kWidth;
+    switch (count) {
+      case 1: column_block<1>(rows, inner, a, weights, b_row, from, start_row, to, c_row); break;
+      case 2: column_block<2>(rows, inner, a, weights, b_row, from, start_row, to, c_row); break;
+#if defined(__AVX512F__)
+      case 3: column_block<3>(rows, inner, a, weights, b_row, from, start_row, to, c_row); break;
+      case 4: column_block<4>(rows, inner, a, weights, b_row, from, start_row, to, c_row); break;
+#endif
+    }
+    j += count;
+  }
+}
+
+void dots(int rows, int outputs, int inner_width, const Real* a, const Real* b, const Real* start, Real* c,
+          ptrdiff_t c_row) {
+  const int all = rows * outputs;
+  for (int first = 0; first < all; first += kWidth) {
+    const int count = all - first < kWidth ? all - first : kWidth;
+    Vector sums[kWidth] = {};
+    for (int i = 0; i < count; ++i) {
+      Vector sum{}, other{};
+      const int item = first + i;
+      const Real *x = a + ptrdiff_t(item / outputs) * inner_width, *y = b + ptrdiff_t(item % outputs) * inner_width;
+      int k = 0;
+      for (; k + 2 * kWidth <= inner_width; k += 2 * kWidth) {
+        sum += load(x + k) * load(y + k);
+        other += load(x + k + kWidth) * load(y + k + kWidth);
+      }
+      if (k < inner_width) sum += load(x + k) * load(y + k);
+      sums[i] = sum + other;
+    }
+    const Vector totals = count > 4 ? sums_of(sums) : Vector{};
+    for (int i = 0; i < count; ++i) {
+      const int item = first + i, o = item % outputs;
+      c[(item / outputs) * c_row + o] = (count > 4 ? totals[i] : sum_of(sums[i])) + (start == nullptr ? 0 : start[o]);
+    }
+  }
+}
