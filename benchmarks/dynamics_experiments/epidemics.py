@@ -5,7 +5,7 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from benchmarks.dynamics_experiments.common import Row, Setting, clock
-from diffsim import SEIR, RolloutLoss, Solver, Training, Trajectory, VectorField, fit, mlp, odeint
+from diffsim import SEIR, RolloutLoss, Solver, Training, Trajectory, VectorField, fit, odeint
 from diffsim.systems import RegionalSEIR, SecondWave
 
 __all__ = ["neural_number", "regions", "second_wave"]
@@ -17,17 +17,21 @@ _CONTACTS = torch.tensor([[0.9, 0.1, 0.0], [0.05, 0.9, 0.05], [0.0, 0.1, 0.9]], 
 
 
 class _Number(nn.Module):
-    """A network of time, always positive, [...] or [..., 1] -> [...] or [..., regions]."""
+    """A radial-basis network of time, always positive, [...] or [..., 1] -> [...] or [..., regions]."""
 
-    def __init__(self, width: int, seed: int, regions: int = 0) -> None:
+    centres: Tensor
+
+    def __init__(self, n: int, regions: int = 0) -> None:
         super().__init__()
-        self.net = mlp(1, regions or 1, (width,), seed=seed, dtype=torch.float64)
         self.regions = regions
+        self.register_buffer("centres", torch.linspace(0, 60, n, dtype=torch.float64))
+        self.weights = nn.Parameter(torch.zeros(n, regions or 1, dtype=torch.float64))
 
     def forward(self, t: Tensor) -> Tensor:
         days = t if self.regions else t[..., None]
-        number = 1.5 + self.net(days / 10 - 3)
-        return nn.functional.softplus(number if self.regions else number[..., 0])
+        bumps = torch.exp(-(days - self.centres).square() / (2 * (self.centres[1] - self.centres[0]) ** 2))
+        number = nn.functional.softplus(1.5 + bumps @ self.weights)
+        return number if self.regions else number[..., 0]
 
 
 def _wave(values: dict[str, float], learn: bool) -> SecondWave:
@@ -50,7 +54,7 @@ def second_wave(setting: Setting) -> list[Row]:
     y0 = torch.tensor([[0.99, 0.01, 0.0, 0.0]], dtype=torch.float64)
     _, runs = _observe(SEIR(_wave(_WAVE, False), 5.2, 6.0), y0, setting.seed)
     field = SEIR(_wave({"base": 1.2, "amplitude": 2.0, "frequency": 0.12}, True), 5.2, 6.0)
-    fit(field, runs, RolloutLoss(None), Training("lbfgs", steps=60), _solver(setting))
+    fit(field, runs, RolloutLoss(None, initial="free", noise=1e-3), Training("lbfgs", steps=150), _solver(setting))
     found = {name.split(".")[-1]: float(p.detach()) for name, p in field.named_parameters()}
     return [Row("SEIR, second wave", f"relative error of {k}", abs(found[k] / v - 1)) for k, v in _WAVE.items()]
 
@@ -60,14 +64,16 @@ def neural_number(setting: Setting, steps: int | None = None) -> list[Row]:
     y0 = torch.tensor([[0.99, 0.01, 0.0, 0.0]], dtype=torch.float64)
     true = _wave(_WAVE, False)
     clean, runs = _observe(SEIR(true, 5.2, 6.0), y0, setting.seed)
-    learned, constant = _Number(setting.choose(12, 32), setting.seed), nn.Parameter(torch.tensor(1.5).double())
+    learned, constant = _Number(setting.choose(21, 31)), nn.Parameter(torch.tensor(1.5).double())
     models = {"SEIR, neural R0(t)": SEIR(learned, 5.2, 6.0), "SEIR, constant R0": SEIR(constant, 5.2, 6.0)}
     rows: list[Row] = []
     shown = {"truth": torch.stack([true(t) for t in _DAYS]).detach()}
     for name, field in models.items():
-        training = Training("lbfgs", steps=steps or setting.choose(200, 1000), weight_decay=1e-9)
+        training = Training(
+            "lbfgs", steps=steps or setting.choose(300, 1000), weight_decay=2 / runs.y.numel()
+        )  # N(0, 1)
         with clock() as watch:
-            fit(field, runs, RolloutLoss(None), training, _solver(setting))
+            fit(field, runs, RolloutLoss(None, initial="free", noise=1e-3), training, _solver(setting))
         with torch.no_grad():
             neural = "neural" in name
             number = torch.stack([learned(t) for t in _DAYS]) if neural else constant.detach().expand(len(_DAYS))
@@ -96,11 +102,13 @@ def regions(setting: Setting, steps: int | None = None) -> list[Row]:
     with torch.no_grad():
         wanted = numbers(_DAYS[:, None])
     for name, contacts in (("coupled", _CONTACTS), ("regions alone", torch.eye(3, dtype=torch.float64))):
-        learned = _Number(setting.choose(16, 32), setting.seed, regions=3)
+        learned = _Number(setting.choose(21, 31), regions=3)
         field = RegionalSEIR(contacts, learned, 5.2, 6.0)
-        training = Training("lbfgs", steps=steps or setting.choose(200, 1000), weight_decay=1e-9)
+        training = Training(
+            "lbfgs", steps=steps or setting.choose(300, 1000), weight_decay=2 / runs.y.numel()
+        )  # N(0, 1)
         with clock() as watch:
-            fit(field, runs, RolloutLoss(None), training, _solver(setting))
+            fit(field, runs, RolloutLoss(None, initial="free", noise=1e-3), training, _solver(setting))
         with torch.no_grad():
             found = learned(_DAYS[:, None])
             error = (odeint(field, shares, _DAYS, _EXACT) - clean).square().mean()

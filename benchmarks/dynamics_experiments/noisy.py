@@ -166,7 +166,10 @@ def trajectory_gan(setting: Setting) -> list[Row]:
     gan = CramerGAN(2, 2 * (len(t) - 1), seed=setting.seed)
     field = HamiltonianField(mlp(2, 1, (32,), seed=setting.seed))
     with clock() as gan_watch:
-        gan.fit(train.y0, train.y[1:].transpose(0, 1).flatten(1), training=Training(steps=setting.choose(3000, 5000)))
+        # It passes 15 times over its data: the runs are given many times.
+        often, runs_flat = setting.choose(200, 400), train.y[1:].transpose(0, 1).flatten(1)
+        training = Training(steps=100_000, lr=8e-4, batch=200, schedule="constant")
+        gan.fit(train.y0.repeat(often, 1), runs_flat.repeat(often, 1), training=training)
     with clock() as watch:
         fit(field, train[list(range(10))], training=Training("lbfgs", steps=200))
     rows: list[Row] = []

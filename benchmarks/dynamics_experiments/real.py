@@ -32,6 +32,7 @@ from diffsim import (
 )
 from diffsim.data.real_pendulum import load_schmidt_lipson, schmidt_lipson_stand_in
 from diffsim.fields.matrices import canonical_structure
+from diffsim.training import optimise
 
 __all__ = ["Damped", "difference", "real_pendulum"]
 
@@ -89,28 +90,43 @@ def real_pendulum(setting: Setting, steps: int | None = None) -> list[Row]:
     for name, field in models.items():
         with clock() as watch:
             if "shooting" in name:
-                for window in (10, 40):
+                # Gaps make windows that cannot be solved together: few steps.
+                for window, share in ((8, 3), (30, 6)):
                     loss = RolloutLoss(window, initial="free", noise=0.01)
-                    fit(field, train, loss, Training("lbfgs", steps=budget, weight_decay=1e-3), _SOLVER)
+                    fit(field, train, loss, Training("lbfgs", steps=budget // share, weight_decay=1e-3), _SOLVER)
             elif name == "DGNet":
                 fit(field, train, DiscreteGradientLoss(), training)
             elif name == "NODE":
                 fit(field, train, OneStepLoss(), training, _SOLVER)
             else:
                 fit(field, train, DerivativeLoss("central"), training)
-        run = run_or_nan(field, test.y0, test.t, Solver("rk4", step=1 / 12))
-        made[name] = run
-        energy = (_ENERGY.energy(run) - _ENERGY.energy(test.y)).square().mean()
-        values = (
-            ("difference", difference(field, test)),
-            ("energy", energy),
-            ("state", (run - test.y).square().mean()),
-        )
         note = f"{source}, {watch.seconds:.0f} s"
-        for (metric, value), known in zip(values, (*published[name], None), strict=True):
-            rows.append(Row(name, f"{metric}, mean squared error", float(value), known, note))
+        starts = {name: test.y0}
+        if "shooting" in name:
+            earlier = slice(cut - 39, cut + 1)
+            starts[f"{name}, start from 40 samples"] = _start(field, record.t[earlier], record.y[earlier])
+        for model, y0 in starts.items():
+            made[model] = run = run_or_nan(field, y0, test.t, Solver("rk4", step=1 / 12))
+            values = (
+                ("difference", difference(field, test)),
+                ("energy", (_ENERGY.energy(run) - _ENERGY.energy(test.y)).square().mean()),
+                ("state", (run - test.y).square().mean()),
+            )
+            for (metric, value), known in zip(values, (*published[name], None), strict=True):
+                rows.append(Row(model, f"{metric}, mean squared error", float(value), known, note))
     setting.save("real_pendulum", states_and_energies(made, test.t, _ENERGY.energy))
     return rows
+
+
+def _start(field: VectorField, t: Tensor, y: Tensor) -> Tensor:
+    """The most probable state at the last of some samples, by running the field back through all of them."""
+    start = nn.Parameter(y[-1].clone())
+
+    def loss(_: Tensor | None) -> Tensor:
+        return (odeint(field, start, t.flip(0), _SOLVER) - y.flip(0)).square().mean()
+
+    optimise(loss, [start], Training("lbfgs", steps=30))
+    return start.detach()
 
 
 class Damped(VectorField):
@@ -136,8 +152,7 @@ def difference(field: VectorField, test: Trajectory) -> Tensor:
         total = torch.zeros((), dtype=change.dtype)
         for h in torch.unique(step.round(decimals=6)):
             rows = (step[:, 0] - h).abs() < 1e-3
-            end = odeint(field, before[rows], torch.stack([torch.zeros_like(h), h]), Solver("rk4", step=float(h) / 2))[
-                1
-            ]
+            solver = Solver("rk4", step=float(h) / 2)
+            end = odeint(field, before[rows], torch.stack([torch.zeros_like(h), h]), solver)[1]
             total = total + ((end - before[rows]) / h - change[rows]).square().sum()
         return total / change.numel()

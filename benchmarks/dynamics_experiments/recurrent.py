@@ -91,7 +91,7 @@ def _compare(
         "structured, first samples": (structured(), False),
         "NODE": (plain, False),
     }
-    training = Training("lbfgs", steps=steps or setting.choose(1000, 5000), weight_decay=1e-6)
+    training = Training("lbfgs", steps=steps or setting.choose(600, 5000), weight_decay=1e-6)
     rows: list[Row] = []
     made = {"truth": test.y}
     for model, (field, free) in models.items():
@@ -113,7 +113,7 @@ def _compare(
 
 def chain(setting: Setting, count: int | None = None, steps: int | None = None) -> list[Row]:
     """Twenty masses between walls, noise .2: 100 steps of .1 from 32 exact states; no figures of the paper at hand."""
-    n = count or setting.choose(200, 1000)
+    n = count or setting.choose(120, 1000)
     system, y0 = sample_spring_chain(n + 32, seed=setting.seed)
     t = torch.arange(101, dtype=torch.float64) * 0.1
     with torch.no_grad():
