@@ -48,9 +48,10 @@ def run(*arguments, **named):
 
 @pytest.fixture
 def counting_compiler(tmp_path):
-    """A compiler that leaves a mark each time that it is called."""
+    """A compiler that leaves a mark each time that it links a library."""
     path = tmp_path / "counting-c++"
-    path.write_text(f'#!/bin/sh\necho built >> "{tmp_path}/builds"\nexec c++ "$@"\n')
+    mark = f'case "$*" in *-shared*) echo built >> "{tmp_path}/builds" ;; esac'
+    path.write_text(f'#!/bin/sh\n{mark}\nexec c++ "$@"\n')
     path.chmod(0o755)
     return path, tmp_path / "builds"
 
