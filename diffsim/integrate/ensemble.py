@@ -15,6 +15,7 @@ from diffsim.integrate.solve import InitialValueProblem
 from diffsim.integrate.solver import Solver
 from diffsim.native.choose import native_program
 from diffsim.native.ensemble import solve_together
+from diffsim.native.implicit import NotFoundError
 
 __all__ = ["odeint_ensemble"]
 
@@ -64,7 +65,10 @@ def _together(fields: Sequence[VectorField], y0: Tensor, t: Tensor, solver: Solv
         paths.append(FastPath(field, solver, (), resolution, program, plain))
     method, grid = paths[0].method(times, len(paths))
     with torch.set_grad_enabled(torch.is_grad_enabled() and y0.requires_grad):
-        states = solve_together([path.native(method, times) for path in paths], y0)
+        try:
+            states = solve_together([path.native(method, times) for path in paths], y0)
+        except NotFoundError:
+            return None
         if grid is not None and not grid.exact:
             states = torch.stack([grid.interpolate(f, run, grid.h) for f, run in zip(fields, states, strict=True)])
     return states if torch.isfinite(states.detach()).all() else None

@@ -12,12 +12,14 @@ from diffsim.integrate.failure import DivergenceError
 from diffsim.integrate.grid import Grid
 from diffsim.integrate.solver import SEPARABLE_METHODS, Solver
 from diffsim.integrate.tableaux import ADAPTIVE_TABLEAUX
+from diffsim.native.implicit import ImplicitMidpoint, NotFoundError
 from diffsim.native.methods import Adaptive, RungeKutta, Solved, Splitting
 from diffsim.native.program import Program
 from diffsim.native.solve import NativeSolve
 
 __all__ = ["FastPath"]
 
+FastMethod = Adaptive | ImplicitMidpoint | RungeKutta | Splitting
 _REASONS = {1: "the step underflows", 2: "max_steps={max_steps} steps were not enough"}
 _TAPE = {"adjoint": 2**27, "backprop": 2**31}  # bytes that a fixed-step solve may keep for its reverse
 
@@ -44,7 +46,10 @@ class FastPath:
         Raises:
             IntegrationError: The solve fails, and the solver does not ask for NaN instead.
         """
-        states, solved = self._states(y0, times)
+        try:
+            states, solved = self._states(y0, times)
+        except NotFoundError:
+            return self.plain(y0, times)
         if math.isfinite(torch.linalg.vector_norm(states.detach(), math.inf)):
             return states
         finite = torch.isfinite(states.detach()).all(-1)
@@ -60,7 +65,7 @@ class FastPath:
         rows = survivors.expand(finite.shape)[..., None].expand_as(marked)
         return marked.masked_scatter(rows, alive)
 
-    def method(self, times: Tensor, share: int = 1) -> tuple[Adaptive | RungeKutta | Splitting, Grid | None]:
+    def method(self, times: Tensor, share: int = 1) -> tuple[FastMethod, Grid | None]:
         """The method on the times, [T], and the grid to whose nodes it goes, if it is one of fixed steps.
 
         Args:
@@ -72,11 +77,13 @@ class FastPath:
             tableau = ADAPTIVE_TABLEAUX[solver.method]
             return Adaptive(tableau, times.cpu(), solver.rtol, solver.atol, solver.max_steps), None
         grid = Grid.over(times, solver.step, solver.max_steps, self.resolution)
+        if solver.method == "implicit_midpoint":
+            return ImplicitMidpoint(grid.start, grid.h, grid.nodes), grid
         kind = Splitting if solver.method in SEPARABLE_METHODS else RungeKutta
         tape = _TAPE.get(solver.gradient, 0) // share
         return kind(solver.method, grid.start, grid.h, grid.nodes, tape), grid
 
-    def native(self, method: Adaptive | RungeKutta | Splitting, times: Tensor) -> NativeSolve:
+    def native(self, method: FastMethod, times: Tensor) -> NativeSolve:
         """The solve by a method on the times."""
         plain = self._plain(method, times) if self.solver.gradient == "backprop" else None
         return NativeSolve(self.field, self.program, method, self.constants, plain)
@@ -86,7 +93,7 @@ class FastPath:
         states, solved = self.native(method, times)(y0)
         return (states if grid is None else grid.interpolate(self.field, states, grid.h)), solved
 
-    def _plain(self, method: Adaptive | RungeKutta | Splitting, times: Tensor) -> Callable[[Tensor], Tensor]:
+    def _plain(self, method: FastMethod, times: Tensor) -> Callable[[Tensor], Tensor]:
         if isinstance(method, Adaptive):
             return lambda y0: self.plain(y0, times)
         nodes = torch.tensor(method.nodes, dtype=torch.float64)

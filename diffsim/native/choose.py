@@ -80,7 +80,7 @@ def native_evaluation(field: VectorField, y: Tensor) -> Program | None:
 
 
 def _native(field: VectorField, y0: Tensor, solver: Solver) -> Program:
-    if solver.method not in (*FIXED_TABLEAUX, *ADAPTIVE_TABLEAUX, *SEPARABLE_METHODS):
+    if solver.method not in (*FIXED_TABLEAUX, *ADAPTIVE_TABLEAUX, *SEPARABLE_METHODS, "implicit_midpoint"):
         raise UnknownFieldError(f"{solver.method!r} is no method of the native library")
     described = program(field, y0)
     if solver.method in SEPARABLE_METHODS and len(described.networks) != 2:

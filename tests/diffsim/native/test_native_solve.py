@@ -59,7 +59,7 @@ def assert_equal(field, y0, t, native, plain, tolerance):
 @given(data=st.data())
 def test_fixed_steps_equal_the_plain_path(data):
     kind = data.draw(st.sampled_from(["neural", "time", "hamiltonian", "separable"]))
-    methods = FIXED + (["leapfrog", "yoshida4"] if kind == "separable" else [])
+    methods = FIXED + ["implicit_midpoint"] + (["leapfrog", "yoshida4"] if kind == "separable" else [])
     d = data.draw(st.sampled_from([2, 4, 18]))
     hidden = data.draw(st.lists(st.integers(1, 70), min_size=0, max_size=3))
     shape = data.draw(st.sampled_from([(), (1,), (5,), (2, 3), (31,), (49,)]))
@@ -73,6 +73,16 @@ def test_fixed_steps_equal_the_plain_path(data):
     native = Solver(method, step=0.1, gradient=kept, backend="native")
     plain = Solver(method, step=0.1, gradient="backprop", backend="plain")
     assert_equal(field, y0, t, native, plain, TOLERANCE[dtype])
+
+
+def test_an_implicit_midpoint_that_iteration_does_not_find():
+    """A stiff linear field: the plain path's Newton iteration finds it, and so the solve succeeds."""
+    net = nn.Sequential(nn.Linear(2, 2, bias=False)).double()
+    net[0].weight.data = torch.tensor([[-400.0, 1.0], [0.0, -1.0]], dtype=torch.float64)
+    field, y0 = NeuralField(net), torch.tensor([[1.0, 1.0]], dtype=torch.float64)
+    t = torch.tensor([0.0, 0.5], dtype=torch.float64)
+    native, plain = (Solver("implicit_midpoint", step=0.05, backend=backend) for backend in ("native", "plain"))
+    assert_equal(field, y0, t, native, plain, 1e-10)
 
 
 def test_what_is_kept_for_the_gradient_has_a_limit():
