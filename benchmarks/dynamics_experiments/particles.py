@@ -113,7 +113,7 @@ def springs(setting: Setting, count: int | None = None) -> list[Row]:
             made: VectorField = field(constants)
             return (odeint(made, runs[0], t, solver) - runs)[1:].square().mean((0, 2))
 
-        training = Training(steps=setting.choose(400, 1500), batch=setting.choose(50, 200), lr=1e-2)
+        training = Training(steps=setting.choose(200, 1500), batch=setting.choose(50, 200), lr=1e-2)
         if name.startswith("pair"):
             training = Training("lbfgs", steps=setting.choose(300, 1500))
         with clock() as watch:

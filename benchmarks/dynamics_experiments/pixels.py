@@ -10,10 +10,38 @@ from diffsim.fields import Autoencoder, LatentHamiltonian
 from diffsim.systems import pendulum_frames, stack_frames
 from diffsim.training import optimise
 
-__all__ = ["angles_seen", "energy_seen", "pixel_pendulum"]
+__all__ = ["PrincipalAutoencoder", "angles_seen", "energy_seen", "pixel_pendulum"]
 
 _SIZE, _STEP = 28, 0.05
 _SYSTEM = Pendulum(mass=1.0, length=1.0, gravity=15.0)  # the equation of gym's Pendulum without torque
+
+
+class PrincipalAutoencoder(Autoencoder):
+    """An autoencoder between the leading principal components of pictures and the latent state: a tenth of the work.
+
+    Args:
+        pictures: Shape [n, m].
+        n_components: Number of components.
+        seed: Of the initial weights.
+    """
+
+    mean: Tensor
+    basis: Tensor
+
+    def __init__(self, pictures: Tensor, n_components: int = 32, *, seed: int = 0) -> None:
+        super().__init__(n_components, seed=seed)
+        mean = pictures.mean(0)
+        _, size, directions = torch.linalg.svd(pictures - mean, full_matrices=False)
+        spread = size[:n_components] / len(pictures) ** 0.5
+        self.register_buffer("mean", mean)
+        self.register_buffer("basis", directions[:n_components])
+        self.register_buffer("size", spread[0])
+
+    def encode(self, x: Tensor) -> Tensor:
+        return self.encoder((x - self.mean) @ self.basis.mT / self.get_buffer("size"))
+
+    def decode(self, z: Tensor) -> Tensor:
+        return self.decoder(z) * self.get_buffer("size") @ self.basis + self.mean
 
 
 class _LatentODE(LatentHamiltonian):
@@ -49,16 +77,22 @@ def pixel_pendulum(setting: Setting, runs: int | None = None, steps: int | None 
     seen = stack_frames(pendulum_frames(angles.float(), _SIZE))  # [102, n, 2 m]
     test, train = seen[:, : n // 5], seen[:, n // 5 :]
     before, after = train[:-1].flatten(0, 1), train[1:].flatten(0, 1)
+
+    def make() -> Autoencoder:
+        if setting.full:
+            return Autoencoder(seen.shape[-1], seed=setting.seed)
+        return PrincipalAutoencoder(before[:: max(len(before) // 1500, 1)], seed=setting.seed)
+
     models = {
-        "latent HNN": LatentHamiltonian(Autoencoder(seen.shape[-1], seed=setting.seed), mlp(2, 1, seed=setting.seed)),
-        "baseline": _LatentODE(Autoencoder(seen.shape[-1], seed=setting.seed), setting.seed),
+        "latent HNN": LatentHamiltonian(make(), mlp(2, 1, seed=setting.seed)),
+        "baseline": _LatentODE(make(), setting.seed),
     }
     published = {
         "latent HNN": (1.8683e-4, 1.8451e-4, 1.5315e-4),
         "baseline": (1.7731e-4, 1.7306e-4, 9.2748e-3),
     }
-    budget = steps or setting.choose(3000, 10_000)
-    training = Training(steps=budget, batch=200, lr=1e-3, weight_decay=1e-5, seed=setting.seed)
+    budget = steps or setting.choose(2000, 10_000)
+    training = Training(steps=budget, batch=200, lr=2e-3, weight_decay=1e-6, seed=setting.seed)
     rows: list[Row] = []
     made = {"truth": test}
     for name, model in models.items():

@@ -91,7 +91,7 @@ def _compare(
         "structured, first samples": (structured(), False),
         "NODE": (plain, False),
     }
-    training = Training("lbfgs", steps=steps or setting.choose(600, 5000), weight_decay=1e-6)
+    training = Training("lbfgs", steps=steps or setting.choose(400, 5000), weight_decay=1e-6)
     rows: list[Row] = []
     made = {"truth": test.y}
     for model, (field, free) in models.items():
