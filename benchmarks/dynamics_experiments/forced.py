@@ -36,7 +36,7 @@ __all__ = [
     "rollout_in_time",
 ]
 
-_HOW = {"port-HNN": "quadratic forms + networks, four sines of learned frequencies", "baseline": "network of (y, t)"}
+_HOW = {"port-HNN": "quadratic forms + networks, twelve sines of learned frequencies", "baseline": "network of (y, t)"}
 _EXACT = Solver("dopri8", rtol=1e-9, atol=1e-10)
 
 
@@ -152,7 +152,7 @@ def _measure(system: _System, setting: Setting) -> tuple[list[Row], Trajectory, 
             Trajectory(t, odeint(system.truth, system.start(generator, n), t, _EXACT)) for n in (system.runs, 25)
         )
     k = data.d // 2
-    force = Sines(k, (0.7, 1.5, 3.2, 7.0))
+    force = Sines(k, [0.8 * i for i in range(1, 13)])
     models: dict[str, VectorField] = {
         "port-HNN": port_network(k, force, setting.seed),
         "baseline": OfTime(_net(data.d + 1, data.d, setting.seed)),

@@ -11,6 +11,7 @@ from benchmarks.dynamics_experiments.features import AngleSums, Sloped
 from diffsim import (
     AngleFeatures,
     LagrangianField,
+    MechanicalHamiltonian,
     MechanicalLagrangian,
     PositiveMatrix,
     Solver,
@@ -100,8 +101,6 @@ def double_pendulum(setting: Setting) -> list[Row]:
     starts = setting.choose(20, 40)
     y0 = torch.cat([uniform(generator, 0, 2 * torch.pi, starts, 2), uniform(generator, 0, 0.1, starts, 2)], dim=-1)
     t = torch.linspace(0, 100, 101, dtype=torch.float64)
-    # Steps of one size: an adaptive solver would take those of the fastest of all pendula.
-    solver = Solver("rk4", step=0.02 if not setting.full else 0.005, on_divergence="nan")
     figure = Figure(figsize=(6, 3.5))
     axes = figure.subplots()
     rows: list[Row] = []
@@ -110,7 +109,10 @@ def double_pendulum(setting: Setting) -> list[Row]:
         training = Training(steps=300_000, batch=512, lr=1e-3) if setting.full else Training("lbfgs", steps=short[name])
         with clock() as watch:
             report = fit(field, data, _robust, training)
-        run = run_or_nan(field, y0, t, solver)
+        if name in published:
+            run = run_or_nan(field, y0, t, Solver("rk4", step=0.005 if setting.full else 0.02, on_divergence="nan"))
+        else:
+            run = _run_in_momenta(mass, potential, y0, t)
         with torch.no_grad():
             energy = LagrangianField(_true_lagrangian).energy(run)
         errors = ((energy - energy[0]).abs() / (3 * _GRAVITY)).nan_to_num(_WORST).clamp(max=_WORST)
@@ -128,6 +130,19 @@ def double_pendulum(setting: Setting) -> list[Row]:
     axes.legend()
     setting.save("lnn_double_pendulum", figure)
     return rows
+
+
+def _run_in_momenta(mass: nn.Module, potential: nn.Module, y0: Tensor, t: Tensor) -> Tensor:
+    """Runs of L = v M(q) v / 2 - V(q) by its Hamiltonian, which needs one gradient a step.
+
+    The true pendulum drifts by .009 of the maximal potential with steps of .02, and by .001 with these.
+    """
+    energy = MechanicalHamiltonian(lambda q: torch.linalg.inv(mass(q)), potential)
+    q, v = y0.chunk(2, dim=-1)
+    with torch.no_grad():
+        start = torch.cat([q, (mass(q) @ v[..., None])[..., 0]], dim=-1)
+        run = run_or_nan(energy, start, t, Solver("rk4", step=0.0125, on_divergence="nan"))
+        return torch.cat([run[..., :2], energy.velocity(run)], dim=-1)
 
 
 def step_time(setting: Setting) -> list[Row]:
