@@ -1,6 +1,7 @@
 """Lagrangian neural networks: the double pendulum, and the time of a training step."""
 
 import time
+from collections.abc import Callable
 
 import torch
 from matplotlib.figure import Figure
@@ -22,8 +23,9 @@ from diffsim import (
     mlp,
 )
 
-__all__ = ["double_pendulum", "step_time"]
+__all__ = ["double_pendulum", "run_in_momenta", "step_time"]
 
+Function = Callable[[Tensor], Tensor]
 _GRAVITY = 9.8
 _WORST = 100.0  # what an error of the energy counts at most
 _ZERO = torch.zeros(())
@@ -112,7 +114,7 @@ def double_pendulum(setting: Setting) -> list[Row]:
         if name in published:
             run = run_or_nan(field, y0, t, Solver("rk4", step=0.005 if setting.full else 0.02, on_divergence="nan"))
         else:
-            run = _run_in_momenta(mass, potential, y0, t)
+            run = run_in_momenta(mass, potential, y0, t)
         with torch.no_grad():
             energy = LagrangianField(_true_lagrangian).energy(run)
         errors = ((energy - energy[0]).abs() / (3 * _GRAVITY)).nan_to_num(_WORST).clamp(max=_WORST)
@@ -132,7 +134,7 @@ def double_pendulum(setting: Setting) -> list[Row]:
     return rows
 
 
-def _run_in_momenta(mass: nn.Module, potential: nn.Module, y0: Tensor, t: Tensor) -> Tensor:
+def run_in_momenta(mass: Function, potential: Function, y0: Tensor, t: Tensor) -> Tensor:
     """Runs of L = v M(q) v / 2 - V(q) by its Hamiltonian, which needs one gradient a step.
 
     The true pendulum drifts by .009 of the maximal potential with steps of .02, and by .001 with these.

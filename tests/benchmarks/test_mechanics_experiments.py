@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from benchmarks.dynamics_experiments import chaos, forced, relativity
+from benchmarks.dynamics_experiments import chaos, forced, lagrangian, relativity
 from benchmarks.dynamics_experiments.chains import fit_chain
 from benchmarks.dynamics_experiments.common import Setting
 from benchmarks.dynamics_experiments.features import AngleSums, Sloped
@@ -79,11 +79,11 @@ def test_a_driven_pendulum_is_learned_with_its_motor():
     ],
 )
 def test_the_true_energy_brings_the_robots_upright(plant, goal, start, springs, damping):
-    lagrangian, chart = plant.function, AngleFeatures(2, [1] if springs[0] else None)
+    true, chart = plant.function, AngleFeatures(2, [1] if springs[0] else None)
 
     def rest(strength):
         motors = strength * torch.eye(2, dtype=torch.float64)
-        learned = Learned(lagrangian.mass, lagrangian.potential, lambda q: motors)
+        learned = Learned(true.mass, true.potential, lambda q: motors)
         return brought_upright(learned, plant, chart, goal, start, springs, damping, seconds=6)[1]
 
     # Taken for twice as strong as they are, the motors just carry the weight.
@@ -155,3 +155,21 @@ def test_sums_of_angles_are_features_and_the_rest_stays():
     turns = torch.tensor([0.3, 0.5, 0.8, -0.2])
     torch.testing.assert_close(features(q), torch.cat([q[1:2], turns.cos(), turns.sin()]))
     assert features.n_out == 9
+
+
+def test_runs_in_momenta_are_those_in_velocities():
+    def mass(q):
+        c = (q[..., 0] - q[..., 1]).cos()
+        return torch.stack([torch.stack([2 + 0 * c, c], -1), torch.stack([c, 1 + 0 * c], -1)], -2)
+
+    def potential(q):
+        return -9.8 * (2 * q[..., 0].cos() + q[..., 1].cos())
+
+    y0 = torch.tensor([[2.0, 1.0, 0.5, -0.5]], dtype=torch.float64)
+    t = torch.tensor([0.0, 0.5, 1.0], dtype=torch.float64)
+    run = lagrangian.run_in_momenta(mass, potential, y0, t)
+    field = LagrangianField(MechanicalLagrangian(mass, potential))
+    with torch.no_grad():
+        torch.testing.assert_close(run, odeint(field, y0, t, Solver("rk4", step=0.0125)), atol=1e-5, rtol=0)
+        energy = field.energy(run)
+    torch.testing.assert_close(energy, energy[:1].expand_as(energy), atol=1e-4, rtol=0)
