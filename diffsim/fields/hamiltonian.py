@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from diffsim.errors import ArgumentError
 from diffsim.fields.base import VectorField
+from diffsim.fields.perceptron import first_derivative, is_perceptron
 from diffsim.fields.scalar import scalar
 
 __all__ = ["Hamiltonian", "HamiltonianField", "Separable", "SeparableHamiltonian", "gradient_of", "split_state"]
@@ -90,6 +91,11 @@ class HamiltonianField(Hamiltonian):
     def energy(self, y: Tensor) -> Tensor:
         return scalar(self.net, y, "net")
 
+    def energy_gradient(self, y: Tensor) -> Tensor:
+        if is_perceptron(self.net) and type(self).energy is HamiltonianField.energy:
+            return first_derivative(self.net, y)
+        return super().energy_gradient(y)
+
 
 class Separable(Hamiltonian):
     """A Hamiltonian H(q, p) = T(p) + V(q): what the explicit symplectic solvers need.
@@ -142,3 +148,13 @@ class SeparableHamiltonian(Separable):
 
     def potential(self, q: Tensor) -> Tensor:
         return self.potential_net(q).sum(-1)
+
+    def velocity(self, p: Tensor) -> Tensor:
+        if is_perceptron(self.kinetic_net) and type(self).kinetic is SeparableHamiltonian.kinetic:
+            return first_derivative(self.kinetic_net, p)
+        return super().velocity(p)
+
+    def force(self, q: Tensor) -> Tensor:
+        if is_perceptron(self.potential_net) and type(self).potential is SeparableHamiltonian.potential:
+            return -first_derivative(self.potential_net, q)
+        return super().force(q)

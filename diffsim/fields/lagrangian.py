@@ -11,6 +11,7 @@ from diffsim.fields.constraints import Constraints, rows_of_jacobian
 from diffsim.fields.forces import Dissipation, Force, Forces
 from diffsim.fields.hamiltonian import split_state
 from diffsim.fields.linear import solve_mass
+from diffsim.fields.perceptron import is_perceptron, second_derivatives
 from diffsim.fields.scalar import scalar
 
 __all__ = ["LagrangianField"]
@@ -28,7 +29,8 @@ class LagrangianField(VectorField):
     """The Euler-Lagrange equations d/dt dL/dv = dL/dq + forces; the state is y = (q, v), positions and velocities.
 
     With a network this is the Lagrangian neural network; with `MechanicalLagrangian` the deep Lagrangian network.
-    The second derivatives of a whole batch take k reverse passes for k positions.
+    The second derivatives of a whole batch are written out for perceptrons (`nn.Sequential` of linear layers and smooth
+    activations); those of other functions of k positions take k reverse passes.
 
     Args:
         lagrangian: L, maps states [..., 2k] to [..., 1] or [...].
@@ -75,6 +77,8 @@ class LagrangianField(VectorField):
 
     def _derivatives(self, y: Tensor) -> tuple[Tensor, Tensor]:
         """The gradient [..., 2k], and the velocities' rows of the Hessian [..., k, 2k]."""
+        if is_perceptron(self.function):
+            return second_derivatives(self.function, y, y.shape[-1] // 2)
         create_graph = torch.is_grad_enabled()
         with torch.enable_grad():
             y = y if create_graph and y.requires_grad else y.detach().requires_grad_(True)
