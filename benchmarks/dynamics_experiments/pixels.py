@@ -114,7 +114,7 @@ def pixel_pendulum(setting: Setting, runs: int | None = None, steps: int | None 
         "latent HNN": (1.8683e-4, 1.8451e-4, 1.5315e-4),
         "baseline": (1.7731e-4, 1.7306e-4, 9.2748e-3),
     }
-    budget = steps or setting.choose(3500, 10_000)
+    budget = steps or setting.choose(1500, 10_000)
     training = Training(steps=budget, batch=200, lr=2e-3, weight_decay=1e-6, seed=setting.seed)
     rows: list[Row] = []
     made = {"truth": test}
