@@ -11,7 +11,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-__all__ = ["EXPERIMENTS", "main"]
+__all__ = ["EXPERIMENTS", "latest", "main"]
 
 EXPERIMENTS = {
     "lnn_double_pendulum": "lagrangian:double_pendulum",
@@ -75,8 +75,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for row in _run(options.experiment, options.full, options.seed, options.out / "dynamics"):
         with records.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
-    (options.out / "dynamics.md").write_text(_table(_latest(records)), encoding="utf-8")
-    print(_table([row for row in _latest(records) if row["experiment"] == options.experiment]))
+    (options.out / "dynamics.md").write_text(_table(latest(records)), encoding="utf-8")
+    print(_table([row for row in latest(records) if row["experiment"] == options.experiment]))
 
 
 def _run(name: str, full: bool, seed: int, pictures: Path) -> list[dict]:
@@ -90,7 +90,7 @@ def _run(name: str, full: bool, seed: int, pictures: Path) -> list[dict]:
     return [{"experiment": name, "setting": setting, "seed": seed, "seconds": seconds, **vars(row)} for row in rows]
 
 
-def _latest(records: Path) -> list[dict]:
+def latest(records: Path) -> list[dict]:
     """The last record of each figure, in the order of the experiments."""
     rows = [json.loads(line) for line in records.read_text(encoding="utf-8").splitlines()]
     kept = {tuple(row[k] for k in ("experiment", "setting", "seed", "model", "metric")): row for row in rows}

@@ -56,6 +56,11 @@ def second_wave(setting: Setting) -> list[Row]:
     field = SEIR(_wave({"base": 1.2, "amplitude": 2.0, "frequency": 0.12}, True), 5.2, 6.0)
     fit(field, runs, RolloutLoss(None, initial="free", noise=1e-3), Training("lbfgs", steps=150), _solver(setting))
     found = {name.split(".")[-1]: float(p.detach()) for name, p in field.named_parameters()}
+    waves = {"truth": _wave(_WAVE, False), "SEIR, second wave": _wave(found, False)}
+    setting.save(
+        "seir_second_wave",
+        _numbers({name: torch.stack([wave(t) for t in _DAYS]).detach() for name, wave in waves.items()}),
+    )
     return [Row("SEIR, second wave", f"relative error of {k}", abs(found[k] / v - 1)) for k, v in _WAVE.items()]
 
 

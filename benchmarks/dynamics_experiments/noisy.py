@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 
 import torch
+from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from benchmarks.dynamics_experiments.common import Row, Setting, clock, run_or_nan, uniform
@@ -139,16 +140,25 @@ def _noisy(
 
 def gradient_learning(setting: Setting) -> list[Row]:
     """Energies alone against energies with forces: Henon-Heiles, errors of the energy on 1000 other states."""
-    truth, rows = HenonHeiles(), []
+    truth, rows, counts = HenonHeiles(), [], (10, 20, 40, 80)
+    errors: dict[str, list[float]] = {}
     generator = torch.Generator().manual_seed(setting.seed)
     judged = uniform(generator, -1, 1, 1000, 4)
-    for n in (10, 20, 40, 80):
+    for n in counts:
         y = uniform(generator, -1, 1, n, 4)
         for name, gradient in (("values alone", None), ("values and forces", truth.energy_gradient(y))):
             field = HamiltonianField(mlp(4, 1, (32,), seed=setting.seed, dtype=torch.float64))
             fit_energy(field, y, truth.energy(y), gradient, training=Training("lbfgs", steps=setting.choose(300, 3000)))
             error = (field.energy(judged) - truth.energy(judged)).detach().square().mean().sqrt()
             rows.append(Row(name, f"energy, root mean squared error, {n} states", float(error)))
+            errors.setdefault(name, []).append(float(error))
+    figure = Figure(figsize=(4.5, 3), layout="constrained")
+    axis = figure.subplots()
+    for name, values in errors.items():
+        axis.loglog(counts, values, "o-", label=name)
+    axis.set(xlabel="states", ylabel="error of the energy")
+    axis.legend(fontsize=7)
+    setting.save("gradient_learning", figure)
     return rows
 
 
