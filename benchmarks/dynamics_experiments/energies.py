@@ -26,7 +26,9 @@ class Swing(nn.Module):
         super().__init__()
         self.strength = nn.Parameter(torch.tensor([[-1.0], [0.0]], dtype=torch.float64))
         self.net = mlp(2, 1, (width,), seed=seed, dtype=torch.float64)
-        self.net[-1].weight.data.mul_(0.1)
+        last = self.net[-1]
+        assert isinstance(last, nn.Linear)
+        last.weight.data.mul_(0.1)
 
     def forward(self, q: Tensor) -> Tensor:
         pair = torch.cat([q.cos(), q.sin()], dim=-1)

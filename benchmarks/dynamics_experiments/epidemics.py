@@ -132,8 +132,9 @@ def _numbers(shown: dict[str, Tensor]) -> Figure:
     figure = Figure(figsize=(6, 3), layout="constrained")
     axis = figure.subplots()
     for name, number in shown.items():
-        style = {"color": "k", "ls": "--"} if name.startswith("truth") else {}
-        axis.plot(_DAYS.numpy(), number.numpy(), lw=1, label=name, **style)
+        (line,) = axis.plot(_DAYS.numpy(), number.numpy(), lw=1, label=name)
+        if name.startswith("truth"):
+            line.set(color="k", linestyle="--")
     axis.set(xlabel="days", ylabel="R0(t)")
     axis.legend(fontsize=7)
     return figure

@@ -1,7 +1,10 @@
 """The pixel pendulum: an autoencoder with a latent Hamiltonian, or with a latent neural ODE, on drawn pictures."""
 
+from collections.abc import Sequence
+from typing import cast
+
 import torch
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, SubFigure
 from torch import Tensor, nn
 
 from benchmarks.dynamics_experiments.common import Row, Setting, clock, run_or_nan, uniform
@@ -175,7 +178,7 @@ def _shoot(codes: Tensor, start: Tensor, times: Tensor, budget: int) -> Tensor:
 def _picture(runs: dict[str, Tensor], t: Tensor) -> Figure:
     """Pictures of the first test run at six times, each model below the truth, and the angles over time."""
     figure = Figure(figsize=(11, 3.4), layout="constrained")
-    left, right = figure.subfigures(1, 2, width_ratios=(1.5, 1))
+    left, right = cast(Sequence[SubFigure], figure.subfigures(1, 2, width_ratios=(1.5, 1)))
     times = range(0, len(t), 20)
     for line, (name, run) in zip(left.subplots(len(runs), len(times)), runs.items(), strict=True):
         for axis, i in zip(line, times, strict=True):
@@ -184,8 +187,9 @@ def _picture(runs: dict[str, Tensor], t: Tensor) -> Figure:
         line[0].set_ylabel(name, fontsize=7)
     axis = right.subplots()
     for name, run in runs.items():
-        style = {"color": "k", "ls": "--"} if name == "truth" else {}
-        axis.plot(t.numpy(), angles_seen(run[:, 0].chunk(2, -1)[0]).numpy(), lw=1, label=name, **style)
+        (curve,) = axis.plot(t.numpy(), angles_seen(run[:, 0].chunk(2, -1)[0]).numpy(), lw=1, label=name)
+        if name == "truth":
+            curve.set(color="k", linestyle="--")
     axis.set(xlabel="t", ylabel="angle seen")
     axis.legend(fontsize=7)
     return figure
