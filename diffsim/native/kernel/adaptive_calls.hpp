@@ -1,4 +1,5 @@
 // What Python calls: adaptive solves and their reverse.
+#pragma once
 #include "adaptive_reverse.hpp"
 #include "tiles.hpp"
 

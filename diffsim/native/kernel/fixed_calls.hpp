@@ -1,4 +1,5 @@
 // What Python calls: evaluations of fields, and solves in equal steps with their reverse.
+#pragma once
 #include "splitting.hpp"
 #include "tiles.hpp"
 #if defined(__linux__)

@@ -1,4 +1,5 @@
 // What Python calls: solves by the implicit midpoint rule and their reverse.
+#pragma once
 #include "midpoint.hpp"
 #include "tiles.hpp"
 
