@@ -32,8 +32,8 @@ the repeats; absolute ones hold for this machine, shared with other work. Machin
 **Ratio**: ours in its fastest setting over diffrax, jitted, in its fastest setting (for the fit: over jitted JAX);
 below 1 ours is faster. A result counts if its states are within {state:.0e} and its gradient within {gradient:.0e} of a
 float64 reference, relative to the largest number; one that is not is struck out. *Setup*: the first call, wall seconds,
-compiling included, which no other figure counts. Goals for geometric mean and worst: RK4 0.7 and 1.1; dopri5 1.0 and 1.5;
-Hamiltonian rollouts (RK4 and leapfrog together) 0.8 and 1.1; the fit 1.2; ensembles 1.0.
+compiling included, which no other figure counts. Goals for geometric mean and worst: RK4 0.7 and 1.1; dopri5 1.0 and
+1.5; Hamiltonian rollouts (RK4 and leapfrog together) 0.8 and 1.1; the fit 1.2; ensembles 1.0.
 """
 
 
