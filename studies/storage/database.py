@@ -3,7 +3,6 @@
 import contextlib
 import hashlib
 import os
-import sqlite3
 import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
@@ -240,11 +239,15 @@ class Database(ABC):
     def _insert(self, connection: sa.Connection, statement: sa.Insert, rows: Sequence[Row], conflict: str) -> None:
         try:
             self._execute(connection, statement, *rows)
-        except (IntegrityError, sqlite3.IntegrityError) as error:
+        except IntegrityError as error:
             raise ConflictError(conflict) from error
 
     def _execute(self, connection: sa.Connection, statement: sa.Select[Any] | sa.UpdateBase, *rows: Row) -> list[Any]:
-        """Runs a statement that every trial needs, once for each row of parameters; returns what a query found."""
+        """Runs a statement that every trial needs, once for each row of parameters; returns what a query found.
+
+        Raises:
+            IntegrityError: A row is there already; SQLAlchemy's, whatever runs the statement.
+        """
         if isinstance(statement, sa.Select):
             return list(connection.execute(statement, rows[0]))
         connection.execute(statement, rows)

@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.sqlite import dialect as sqlite_dialect
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from studies.errors import StorageError
 from studies.storage.arrays import OutcomeFiles
@@ -110,7 +110,10 @@ class SQLiteStorage(Database):
         text = _text(statement, tuple(rows[0]))
         if isinstance(statement, sa.Select):
             return driver.execute(text, rows[0]).fetchall()
-        driver.executemany(text, rows)
+        try:
+            driver.executemany(text, rows)
+        except sqlite3.IntegrityError as error:
+            raise IntegrityError(text, rows, error) from error
         return []
 
     def _follow(self) -> None:
