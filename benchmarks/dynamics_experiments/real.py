@@ -97,7 +97,7 @@ def real_pendulum(setting: Setting, steps: int | None = None) -> list[Row]:
             if name == _LONG:
                 for loss in (DerivativeLoss("central"), RolloutLoss(8, initial="free", noise=0.01)):
                     fit(field, train, loss, Training("lbfgs", steps=budget // 3), _SOLVER)
-                start = _start(field, train)
+                rows += _continued(name, field, train, test)
             elif "shooting" in name:
                 # Gaps make windows that cannot be solved together: few steps.
                 for window, share in ((8, 3), (30, 6)):
@@ -113,14 +113,6 @@ def real_pendulum(setting: Setting, steps: int | None = None) -> list[Row]:
         values = _values(field, test, made[name], run_or_nan(field, test.y[1], test.t[1:], _FINE))
         for (metric, value), known in zip(values.items(), (*_PUBLISHED[name], None), strict=True):
             rows.append(Row(name, metric, value, known, f"{source}, {watch.seconds:.0f} s"))
-        if name == _LONG:
-            beyond = run_or_nan(field, run_or_nan(field, start, train.t, _SOLVER)[-1], test.t[:-1], _FINE)
-            for metric, value in (
-                ("energy", _energy_error(beyond, test.y[:-1])),
-                ("state", (beyond - test.y[:-1]).square().mean()),
-            ):
-                what = f"{metric} of the training run continued, mean squared error"
-                rows.append(Row(name, what, float(value), None, "no sample of the test as a start"))
     floor = _floor(models[_LONG], test)
     setting.save("real_pendulum", states_and_energies(made, test.t[:-1], _ENERGY.energy))
     return [
@@ -137,6 +129,18 @@ def _values(field: VectorField, test: Trajectory, run: Tensor, next_run: Tensor)
         "state": (run - test.y[:-1]).square().mean(),
     }
     return {f"{metric}, mean squared error": float(value) for metric, value in values.items()}
+
+
+def _continued(name: str, field: VectorField, train: Trajectory, test: Trajectory) -> list[Row]:
+    """Fits the field to the training samples as one run, and follows that run into the test."""
+    end = run_or_nan(field, _start(field, train), train.t, _SOLVER)[-1]
+    run = run_or_nan(field, end, test.t[:-1], _FINE)
+    errors = {"energy": _energy_error(run, test.y[:-1]), "state": (run - test.y[:-1]).square().mean()}
+    note = "no sample of the test as a start"
+    return [
+        Row(name, f"{metric} of the training run continued, mean squared error", float(error), None, note)
+        for metric, error in errors.items()
+    ]
 
 
 def _floor(field: VectorField, test: Trajectory) -> dict[str, float]:
