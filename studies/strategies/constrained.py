@@ -20,6 +20,7 @@ from studies.strategies.modelling import modelling
 from studies.strategies.outputs import Outputs, check_functions, predict
 from studies.strategies.search import cover, search_minimum
 from studies.strategies.settings import check_count, check_objective, start_point
+from studies.strategies.success import Success, coordinates
 
 __all__ = ["ConstrainedImprovement"]
 
@@ -72,7 +73,7 @@ class ConstrainedImprovement:
             return inner.propose(history, n, generator)
 
     def recommend(self, history: History) -> Tensor:
-        """The lowest mean objective among points that are feasible with the probability asked, shape [d].
+        """The lowest mean objective where trials succeed, feasibly, with the probability asked, shape [d].
 
         Where there is none, the point that is most likely feasible; the centre without any complete trial.
         """
@@ -81,9 +82,13 @@ class ConstrainedImprovement:
             return start_point(space, None)
         with modelling(torch.Generator().manual_seed(0)):
             model = outputs.fit()
+            success = Success.of(space, outputs.theta, history.failed)
 
             def lacking(theta: Tensor) -> Tensor:
-                return float(np.log(self.probability)) - _log_feasible(*predict(model, theta))
+                chance = _log_feasible(*predict(model, theta))
+                if success is not None:
+                    chance = chance + success.log_chance(coordinates(space, theta))
+                return float(np.log(self.probability)) - chance
 
             def penalised(theta: Tensor, weight: float) -> Tensor:
                 return predict(model, theta)[0][:, 0] + weight * scale * lacking(theta).clamp_min(0)

@@ -15,6 +15,7 @@ from studies.spaces.box import Box
 from studies.strategies.local_evidence import difference, evidence_of
 from studies.strategies.local_models import LocalModel, Rows, fit_ladder, search_ball
 from studies.strategies.settings import box_of, check_count, check_objective, start_point
+from studies.strategies.success import good_and_bad
 from studies.strategies.trust_region import GROW, LARGEST, SHRINK, SIGNIFICANT, Region, judge, reject
 from surrogates.simulator import Cost
 from surrogates.surrogate import Surrogate
@@ -39,6 +40,7 @@ class LocalDescent:
     test the step: it is taken back where the objective got significantly worse; the region shrinks where the model was
     significantly too hopeful or has found its minimum, and grows where a step went to its boundary as predicted. Where
     nothing is seen above the noise it grows and takes more samples. From a plateau as wide as the box it starts anew.
+    Where simulations tend to fail it does not go.
 
     All lengths are in units of the box; there is nothing to tune. What was decided is in `Proposal.info["local"]`.
 
@@ -112,7 +114,11 @@ class LocalDescent:
         if len(history) >= LEAST:
             region, model = self._next(history, *last)
             regions.append(region)
-        return box.from_unit(_best(regions, model))
+        best = _best(regions, model)
+        if model is not None and model.success is not None and not bool(model.success.allows(best)):
+            good = box.to_unit(good_and_bad(history, self.objective)[0])
+            best = good[model.mean(good).argmin()]
+        return box.from_unit(best)
 
     @property
     def _surrogates(self) -> Sequence[Callable[[], Surrogate]]:
@@ -161,7 +167,9 @@ class LocalDescent:
         if len(rows) < LEAST or len(rows.unit.unique(dim=0)) < 4:
             return _seek(region, rows), None
         due = len(history) >= region.wait
+        failed = box.to_unit(good_and_bad(history, self.objective)[1])
         model = fit_ladder(rows, self.objective, self._surrogates if due else (), seed)
+        model = model.wary(rows.unit, failed[region.near(failed)])
         if due:
             region = replace(region, wait=0 if model.is_given else math.ceil(WAIT * len(history)))
         tested = region

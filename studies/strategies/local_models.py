@@ -1,7 +1,7 @@
 """The ladder of surrogates of a local descent: fitted to the rows of a region, scored on held-out theta, searched."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from diffsim.training.settings import Training
 from studies.objective import Objective
+from studies.strategies.success import Success
 from surrogates.generators.response import LinearResponse, ProcessResponse, QuadraticResponse, Response
 from surrogates.surrogate import Surrogate
 
@@ -59,6 +60,7 @@ class LocalModel:
         response: The Gaussian process of the objective, on all rows.
         scores: Held-out mean squared error of each rung, as a share of the variance.
         surrogate: The surrogate of the outcome, where the rung is one.
+        success: The chance that a simulation succeeds, where some near there failed.
     """
 
     name: str
@@ -66,11 +68,25 @@ class LocalModel:
     response: Response
     scores: dict[str, float]
     surrogate: Surrogate | None = None
+    success: Success | None = None
 
     @property
     def is_given(self) -> bool:
         """Whether the rung is one of the user's surrogates."""
         return self.surrogate is not None and self.name != OUTCOME
+
+    def wary(self, unit: Tensor, failed: Tensor) -> "LocalModel":
+        """The model to which failing is as bad as the worst mean at the rows, [n, d]; beside them trials failed, [m, d]."""
+        success = Success.learn(unit, failed)
+        if success is None:
+            return self
+        with torch.no_grad():
+            worst = self.mean(unit).max()
+
+        def mean(at: Tensor) -> Tensor:
+            return worst + success.log_chance(at).exp() * (self.mean(at) - worst)
+
+        return replace(self, mean=mean, success=success)
 
 
 def fit_ladder(

@@ -12,13 +12,14 @@ from torch import Tensor
 
 from diffsim.errors import ArgumentError
 from studies.history import History, Proposal
-from studies.spaces.base import Rounded
+from studies.spaces.base import Rounded, Space
 from studies.spaces.box import Box
 from studies.spaces.pool import Pool
 from studies.strategies.base import Strategy
 from studies.strategies.projected_search import descend_projected
 from studies.strategies.random import Random
 from studies.strategies.sobol import Sobol
+from studies.strategies.success import Success, coordinates
 
 __all__ = ["ModelBased"]
 
@@ -34,7 +35,8 @@ class ModelBased(Generic[M]):
     A round of several trials is chosen one after the other, each knowing those before it and the pending ones
     (`X_pending`). Over a `Box` the acquisition is searched on a scrambled Sobol sample, then climbed by L-BFGS from
     its best points; over a `Pool` every untried candidate is looked at. Over other spaces, such as an `EnergyShell`,
-    and under constraints it is climbed by steps that are moved back into the space.
+    and under constraints it is climbed by steps that are moved back into the space. Where trials tend to fail none is
+    placed.
 
     Args:
         fit: Fits a model to a history, of at least one complete trial.
@@ -71,21 +73,29 @@ class ModelBased(Generic[M]):
             default = Sobol() if isinstance(history.space, Box) else Random()
             return (self.initial or default).propose(history, n, generator)
         acquisition = self.acquire(self.fit(history), history)
+        success = Success.of(history.space, history.theta, history.failed)
         chosen: list[Tensor] = []
         values: list[float] = []
         for _ in range(n):
             taken = torch.cat([history.pending, *chosen])
             if len(taken):
                 _set_pending(acquisition, taken)
-            theta, value = self._best(acquisition, history, taken, generator)
+            theta, value = self._best(acquisition, success, history, taken, generator)
             chosen.append(theta)
             values.append(value)
         return Proposal(torch.cat(chosen), {"acquisition": values})
 
     def _best(
-        self, acquisition: AcquisitionFunction, history: History, taken: Tensor, generator: torch.Generator
+        self,
+        acquisition: AcquisitionFunction,
+        success: Success | None,
+        history: History,
+        taken: Tensor,
+        generator: torch.Generator,
     ) -> tuple[Tensor, float]:
         candidates = self._candidates(history, taken, generator)
+        allowed = _allowed(success, history.space, candidates)
+        candidates = candidates[allowed] if bool(allowed.any()) else candidates
         with torch.no_grad():
             values = torch.cat([acquisition(part[:, None]) for part in candidates.split(_CHUNK)])
         values = torch.where(torch.isfinite(values), values, -torch.inf)
@@ -107,7 +117,8 @@ class ModelBased(Generic[M]):
         else:
             places, losses = descend_projected(lambda theta: -acquisition(theta[:, None]), starts, space, self.climb)
             climbed, reached = places[losses.argmin()][None], -float(losses.min())
-        return (climbed, reached) if reached > value else (theta, value)
+        better = reached > value and (not bool(allowed.any()) or bool(_allowed(success, space, climbed).all()))
+        return (climbed, reached) if better else (theta, value)
 
     def _candidates(self, history: History, taken: Tensor, generator: torch.Generator) -> Tensor:
         space = history.space
@@ -116,6 +127,13 @@ class ModelBased(Generic[M]):
         if isinstance(space, Box):
             return space.sobol(self.candidates, int(torch.randint(2**31, (), generator=generator)))
         return space.sample(self.candidates, generator)
+
+
+def _allowed(success: Success | None, space: Space, theta: Tensor) -> Tensor:
+    """Where trials tend to succeed, shape [n, d] -> [n], bool: everywhere as long as none failed."""
+    if success is None:
+        return torch.ones(len(theta), dtype=torch.bool)
+    return success.allows(coordinates(space, theta))
 
 
 def _set_pending(acquisition: AcquisitionFunction, taken: Tensor) -> None:

@@ -333,8 +333,8 @@ def test_a_part_of_the_box_where_simulations_fail_is_left():
         return -5 * theta[:, 0] + theta[:, 1].square() + 0.3 * noise(theta, generator)
 
     study = run(border, LocalDescent(start=(-0.5, 0.5), size=20), 240, vectorized=False)
-    assert abs(float(study.recommend()[0]) - 0.4) < 0.15
-    assert any("simulations succeeded" in region.decision for region in regions(study.history))
+    assert 0.25 < float(study.recommend()[0]) < 0.41
+    assert len(study.history.failed) < 120
 
 
 def test_a_simulator_that_always_fails_stops_the_study():

@@ -1,0 +1,123 @@
+"""The chance that a simulation succeeds, learned from where trials succeeded and where they failed."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from studies.history import History
+from studies.objective import Objective, evaluate_objective
+from studies.spaces.base import Space
+from studies.spaces.box import Box
+from studies.strategies.box_search import feature_groups
+from surrogates.evidence import Array, Evidence
+from surrogates.likely_settings import likely_settings
+from surrogates.threads import one_thread
+
+__all__ = ["Success", "coordinates", "good_and_bad"]
+
+_MOST = 300  # of each kind that are learned from: the last ones
+_CHANCE = 0.5  # variance of a label: some trials fail by accident
+_BLUR = 0.25  # of the labels' distance from the border, 1: no trial makes its surroundings certain
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Success:
+    """A Gaussian process of labels: 1 where a trial succeeded, -1 where it failed.
+
+    Failures that are rare everywhere are noise to it; those of a region make a border. Where no trial was, it tends to
+    what is usual.
+
+    Args:
+        x: Coordinates of the trials, shape [n, f].
+        rates: Inverse length scales, shape [f].
+        signal: The process's variance.
+        mean: Its mean.
+        weights: The inverse covariance times the residuals, shape [n].
+        inverse: The labels' inverse covariance, shape [n, n].
+
+    Source: Rasmussen and Williams, 2006, section 6.5 (least-squares classification); Gelbart, Snoek and Adams, 2014,
+    arXiv 1403.5607 (an acquisition times the chance to be allowed).
+    """
+
+    x: Tensor
+    rates: Tensor
+    signal: float
+    mean: float
+    weights: Tensor
+    inverse: Tensor
+
+    @classmethod
+    def of(cls, space: Space, good: Tensor, bad: Tensor) -> "Success | None":
+        """Learned in the coordinates of a space from where trials succeeded, [n, d], and failed, [m, d]."""
+        groups = feature_groups(space) if isinstance(space, Box) else None
+        return cls.learn(coordinates(space, good), coordinates(space, bad), groups)
+
+    @classmethod
+    def learn(cls, good: Tensor, bad: Tensor, groups: NDArray[np.intp] | None = None) -> "Success | None":
+        """Learned from coordinates, shapes [n, f] and [m, f]; None where one of them is empty.
+
+        Args:
+            good: Where trials succeeded.
+            bad: Where they failed.
+            groups: The parameter that each coordinate belongs to, shape [f]; one each by default.
+        """
+        if not len(good) or not len(bad):
+            return None
+        x = torch.cat([good[-_MOST:], bad[-_MOST:]])
+        label = np.ones(len(x))
+        label[len(good[-_MOST:]) :] = -1
+        groups = np.arange(x.shape[1]) if groups is None else groups
+        evidence = Evidence(x.numpy(), label, groups, share=np.ones(len(x)), known=np.full(len(x), _CHANCE))
+        with one_thread():
+            (settings,) = likely_settings(evidence, np.zeros((1, evidence.n_lengths + 2)))
+            process = evidence.condition(settings)
+        assert process is not None  # the settings are a maximum of its evidence
+        return cls(
+            x,
+            torch.from_numpy(np.exp(-settings[:-2])[groups]),
+            process.signal,
+            process.mean,
+            torch.from_numpy(process.weights),
+            torch.from_numpy(process.inverse),
+        )
+
+    def log_chance(self, x: Tensor) -> Tensor:
+        """The logarithm of the chance that trials at x succeed more often than not, shape [..., f] -> [...]."""
+        squared = (((x[..., None, :] - self.x) * self.rates) ** 2).sum(-1)
+        root = (5 * squared + 1e-20).sqrt()
+        covariance = self.signal * (1 + root + 5 / 3 * squared) * (-root).exp()
+        mean = self.mean + covariance @ self.weights
+        variance = (self.signal - ((covariance @ self.inverse) * covariance).sum(-1)).clamp_min(0)
+        return torch.special.log_ndtr(mean / (variance + _BLUR**2).sqrt())
+
+    def score(self, x: Array) -> tuple[Array, Array]:
+        """That logarithm and its gradient, shape [b, f] -> [b] and [b, f]."""
+        at = torch.from_numpy(x).requires_grad_()
+        value = self.log_chance(at)
+        (slope,) = torch.autograd.grad(value.sum(), at)
+        return value.detach().numpy(), slope.numpy()
+
+    def allows(self, x: Tensor) -> Tensor:
+        """Where success is likelier than failure, shape [..., f] -> [...], bool."""
+        with torch.no_grad():
+            return self.log_chance(x).exp() >= 0.5
+
+
+def good_and_bad(history: History, objective: Objective | None) -> tuple[Tensor, Tensor]:
+    """Parameters of the trials with a finite objective, and of those without or that failed, [n, d] and [m, d]."""
+    if not len(history):
+        return history.theta, history.failed
+    finite = evaluate_objective(objective, history).isfinite()
+    return history.theta[finite], torch.cat([history.failed, history.theta[~finite]])
+
+
+def coordinates(space: Space, theta: Tensor) -> Tensor:
+    """Coordinates in units of the space, shape [..., d] -> [..., f]; a box's own features."""
+    if isinstance(space, Box):
+        return space.features(theta)
+    low, high = space.bounds
+    width = high - low
+    return (theta - low) / torch.where(width > 0, width, torch.ones_like(width))
