@@ -76,7 +76,7 @@ class LocalModel:
         return self.surrogate is not None and self.name != OUTCOME
 
     def wary(self, unit: Tensor, failed: Tensor) -> "LocalModel":
-        """The model to which failing is as bad as the worst mean at the rows, [n, d]; beside them trials failed, [m, d]."""
+        """The model to which failing is as bad as the worst mean at the rows, [n, d]; others failed, [m, d]."""
         success = Success.learn(unit, failed)
         if success is None:
             return self
