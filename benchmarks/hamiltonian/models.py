@@ -20,7 +20,7 @@ from diffsim.training.settings import Training
 
 __all__ = ["MODELS", "Damped", "Oscillation", "fit_model", "models_of"]
 
-MODELS = ("baseline", "hnn", "hnn-decay", "gp", "separable", "mechanical", "damped")
+MODELS = ("baseline", "hnn", "baseline-decay", "hnn-decay", "gp", "separable", "mechanical", "damped")
 
 
 class Oscillation(nn.Module):
@@ -52,9 +52,9 @@ class Damped(VectorField):
 def models_of(experiment: str) -> tuple[str, ...]:
     """The models that are fitted in an experiment: ours where the states are noisy, a decaying rate where not."""
     if experiment in ("two_body", "three_body"):
-        return MODELS[:3]
-    skipped = ("hnn-decay", "gp") if experiment == "real" else ("hnn-decay", "damped")
-    return tuple(model for model in MODELS if model not in skipped)
+        return MODELS[:4]
+    skipped = "gp" if experiment == "real" else "damped"
+    return tuple(model for model in (*MODELS[:2], *MODELS[4:]) if model != skipped)
 
 
 def fit_model(model: str, task: Task, seed: int, scale: float = 1.0) -> tuple[VectorField, float, int]:
@@ -66,7 +66,7 @@ def fit_model(model: str, task: Task, seed: int, scale: float = 1.0) -> tuple[Ve
         seed: Of the first weights and of the mini-batches.
         scale: Factor on the numbers of steps.
     """
-    if model in MODELS[:3]:
+    if model in MODELS[:4]:
         return _published(model, task, seed, scale)
     if model == "gp":
         return _gaussian_process(task, seed)
@@ -75,8 +75,9 @@ def fit_model(model: str, task: Task, seed: int, scale: float = 1.0) -> tuple[Ve
 
 def _published(model: str, task: Task, seed: int, scale: float) -> tuple[VectorField, float, int]:
     d = task.train.d
-    field = NeuralField(mlp(d, d, seed=seed)) if model == "baseline" else HamiltonianField(mlp(d, 1, seed=seed))
-    ours = model == "hnn-decay"  # the rate that `Training` has by default
+    plain = model.startswith("baseline")
+    field = NeuralField(mlp(d, d, seed=seed)) if plain else HamiltonianField(mlp(d, 1, seed=seed))
+    ours = model.endswith("-decay")  # the rate that `Training` has by default
     training = Training(
         steps=round(task.steps * scale) + 1,  # the paper counts from 0 to `steps`
         lr=None if ours else 1e-3,

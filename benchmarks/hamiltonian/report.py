@@ -16,10 +16,10 @@ _INTRODUCTION = """# The Hamiltonian neural network table
 
 `baseline` (a neural ordinary differential equation) and `hnn` have the published set-up: networks, initial weights,
 float32, Adam, weight decay, batches, steps and data (Greydanus, Dzamba and Yosinski, 2019, arXiv 1906.01563). They
-learn from noisy states and the *noise-free* derivatives. `hnn-decay` is `hnn` but for Adam's rate, which is the default
-of `Training`: 3e-3, falling to zero over the same steps as half a cosine. (From the published 1e-3 it falls too early
-for three bodies: training loss 0.13 at seed 0.) `gp`, `separable`, `mechanical` and `damped` are ours and learn from
-the noisy states alone.
+learn from noisy states and the *noise-free* derivatives. `baseline-decay` and `hnn-decay` have the same set-up but for
+Adam's rate, which is the default of `Training`: 3e-3, falling to zero over the same steps as half a cosine. (From the
+published 1e-3 it falls too early for three bodies: training loss 0.13 at seed 0 of `hnn`.) `gp`, `separable`,
+`mechanical` and `damped` are ours and learn from the noisy states alone.
 
 A seed sets the training data, the first weights and the batches; seed 0 has the published data. The evaluation states
 are the same 15 for each seed. `inf`: a run diverged."""
