@@ -39,7 +39,7 @@ def discrete_gradient(
 
     - ``mean``: the mean gradient on the way from x to y, by four Gauss nodes: exact for polynomials up to degree
       eight, to rounding for smooth energies and short steps, and without cancellation.
-    - ``midpoint``: the gradient at the midpoint, corrected along y - x: exact for any energy, in float64.
+    - ``midpoint``: the gradient at the midpoint, corrected along y - x: exact for any energy, to its rounding.
 
     Args:
         energy: H, [..., d] -> [...].
@@ -64,7 +64,11 @@ def discrete_gradient(
         return torch.tensordot(torch.as_tensor(weights / 2).to(x), slopes, 1)
     slope, change = gradient_of(energy, (x + y) / 2), y - x
     square = change.square().sum(-1)
-    rest = energy(y) - energy(x) - (slope * change).sum(-1)
+    before, after = energy(x), energy(y)
+    rest = after - before - (slope * change).sum(-1)
+    # Of the energies' rounding, divided by a short way, nothing must remain: a step could not be solved for.
+    rounding = 8 * torch.finfo(x.dtype).eps * torch.maximum(before.abs(), after.abs()).detach()
+    rest = rest - torch.clamp(rest, -rounding, rounding)
     moved = square > 0
     return slope + (rest / torch.where(moved, square, 1.0) * moved)[..., None] * change
 
@@ -162,15 +166,27 @@ class DiscreteGradientField(GradientHamiltonian, DiscreteField):
             size, scale = float(change.abs().amax()), float(end.abs().amax())
             if not np.isfinite(size):
                 break
-            if size <= tolerance * scale or (before is not None and before <= size <= 1000 * rounding * scale):
+            slow = before is not None and size > 0.1 * before
+            if size <= tolerance * scale or (slow and size <= self._attainable(start, end, h)):
                 return self._differentiable(y, end, h) if torch.is_grad_enabled() else end
-            if before is not None and size > 0.1 * before:
+            if slow:
                 inverse = self._inverse(start, end, h)
             before = size
         raise IntegrationError(
             f"The discrete-gradient step did not converge at t = {float(t):.6g} with a step of {float(h):.3g}. "
             "Take shorter steps (`substeps`)."
         )
+
+    def _attainable(self, start: Tensor, end: Tensor, h: Tensor) -> float:
+        """What rounding leaves of a step: of the state's, and of the energies' where a difference of them is used."""
+        rounding, scale = torch.finfo(end.dtype).eps, float(end.abs().amax())
+        if self.kind == "mean":
+            return 1000 * rounding * scale
+        with torch.no_grad():
+            way = (end - start).norm(dim=-1).clamp_min(torch.finfo(end.dtype).tiny)
+            rows = self.matrix((start + end) / 2).abs().sum(-1).amax(-1)
+            energies = float((h.abs() * rows * self.energy(end).abs() / way).amax())
+        return min(1000 * rounding * (scale + energies), rounding**0.5 * scale)
 
     def _inverse(self, start: Tensor, end: Tensor, h: Tensor) -> Tensor:
         """The inverse Jacobian of the step's equation in its end, [..., d, d]."""

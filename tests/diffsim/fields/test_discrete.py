@@ -92,6 +92,22 @@ def test_waves_keep_or_lose_energy_to_the_tolerance():
         assert u[-1].abs().amax() > 2 * u[0].abs().amax()  # it separates
 
 
+@pytest.mark.parametrize(("level", "step"), [(50.0, 1e-4), (1e4, 1e-3), (50.0, 3e-3)])
+def test_the_level_of_an_energy_hinders_no_stiff_step(level, step):
+    system = CahnHilliard(n=30)
+    t, start = step * torch.arange(60, dtype=torch.float64), sample_mixture(3, 30)
+    runs = []
+    with torch.no_grad():
+        for shift in (0.0, level):
+            energy = lambda u, c=shift: system.function(u) + c  # noqa: E731
+            field = DiscreteGradientField(energy, dissipation=system.dissipation.constant, kind="midpoint")
+            runs.append(roll_out(field, start, t))
+    fall = -system.energy(runs[1]).diff(dim=0)
+    assert float(fall.min()) > -1e-12 * level
+    torch.testing.assert_close(runs[1].sum(-1), start.sum(-1).expand(60, 3), rtol=0, atol=1e-12)
+    torch.testing.assert_close(runs[1], runs[0], rtol=0, atol=1e-3)
+
+
 def test_single_precision_steps_converge():
     field = DiscreteGradientField(MassSpring(), canonical_structure(1))
     with torch.no_grad():
