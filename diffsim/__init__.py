@@ -14,6 +14,7 @@ from diffsim.fields.graphs import Graph, GraphDelta, GraphEnergy, GraphField, Gr
 from diffsim.fields.hamiltonian import Hamiltonian, HamiltonianField, Separable, SeparableHamiltonian
 from diffsim.fields.inputs import Input, PiecewiseConstant
 from diffsim.fields.lagrangian import LagrangianField
+from diffsim.fields.lagrangian_network import LagrangianNetwork
 from diffsim.fields.matrices import AntisymmetricMatrix, PositiveMatrix
 from diffsim.fields.mechanics import MechanicalHamiltonian, MechanicalLagrangian
 from diffsim.fields.neural import NeuralField, mlp
@@ -38,7 +39,7 @@ from diffsim.training.experiments import Experiment, fit_experiments
 from diffsim.training.fit import fit
 from diffsim.training.fit_energy import fit_energy
 from diffsim.training.fit_runs import RunFit, fit_runs
-from diffsim.training.losses import DerivativeLoss, DiscreteGradientLoss, OneStepLoss, RolloutLoss
+from diffsim.training.losses import DerivativeLoss, DiscreteGradientLoss, OneStepLoss, RolloutLoss, free_particle
 from diffsim.training.report import FitReport
 from diffsim.training.settings import Training
 
@@ -79,6 +80,7 @@ __all__ = [
     "Input",
     "IntegrationError",
     "LagrangianField",
+    "LagrangianNetwork",
     "Lorenz63",
     "LotkaVolterra",
     "MassSpring",
@@ -117,6 +119,7 @@ __all__ = [
     "fit_energy",
     "fit_experiments",
     "fit_runs",
+    "free_particle",
     "mlp",
     "odeint",
     "odeint_ensemble",

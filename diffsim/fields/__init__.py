@@ -11,6 +11,7 @@ from diffsim.fields.grid_energy import GridEnergy
 from diffsim.fields.hamiltonian import Hamiltonian, HamiltonianField, Separable, SeparableHamiltonian
 from diffsim.fields.inputs import Input, PiecewiseConstant
 from diffsim.fields.lagrangian import LagrangianField
+from diffsim.fields.lagrangian_network import LagrangianNetwork
 from diffsim.fields.latent import Autoencoder, LatentHamiltonian
 from diffsim.fields.matrices import AntisymmetricMatrix, PositiveMatrix, canonical_structure
 from diffsim.fields.mechanics import MechanicalHamiltonian, MechanicalLagrangian, ParticleMasses
@@ -41,6 +42,7 @@ __all__ = [
     "HamiltonianField",
     "Input",
     "LagrangianField",
+    "LagrangianNetwork",
     "LatentHamiltonian",
     "MechanicalHamiltonian",
     "MechanicalLagrangian",

@@ -51,6 +51,14 @@ class AngleFeatures(nn.Module):
         angle = q[..., self.angles] if self.others else q
         return torch.cat([q[..., self.others], angle.cos(), angle.sin()], dim=-1)
 
+    def pull(self, q: Tensor, gradient: Tensor) -> Tensor:
+        """The gradient in q of a function of the features, from its gradient in them, [..., n_out] -> [..., n]."""
+        m, k = len(self.others), len(self.angles)
+        angle = q[..., self.angles] if self.others else q
+        turn = gradient[..., m + k :] * angle.cos() - gradient[..., m : m + k] * angle.sin()
+        order = [(self.others + self.angles).index(i) for i in range(self.n)]
+        return torch.cat([gradient[..., :m], turn], dim=-1)[..., order]
+
     def inverse(self, x: Tensor) -> Tensor:
         """The coordinates, angles in (-pi, pi], [..., n + number of angles] -> [..., n]."""
         if x.ndim == 0 or x.shape[-1] != self.n_out:

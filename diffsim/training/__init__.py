@@ -5,7 +5,15 @@ from diffsim.training.experiments import Experiment, fit_experiments
 from diffsim.training.fit import fit
 from diffsim.training.fit_energy import fit_energy
 from diffsim.training.fit_runs import RunFit, fit_runs
-from diffsim.training.losses import DerivativeLoss, DiscreteGradientLoss, Loss, LossFunction, OneStepLoss, RolloutLoss
+from diffsim.training.losses import (
+    DerivativeLoss,
+    DiscreteGradientLoss,
+    Loss,
+    LossFunction,
+    OneStepLoss,
+    RolloutLoss,
+    free_particle,
+)
 from diffsim.training.optimise import optimise
 from diffsim.training.report import FitReport
 from diffsim.training.settings import Training
@@ -30,5 +38,6 @@ __all__ = [
     "fit_energy",
     "fit_experiments",
     "fit_runs",
+    "free_particle",
     "optimise",
 ]

@@ -13,10 +13,19 @@ from diffsim.data.trajectory import Trajectory
 from diffsim.errors import ArgumentError, ArgumentTypeError
 from diffsim.fields.base import VectorField
 from diffsim.fields.discrete import DiscreteField, DiscreteGradientField
+from diffsim.fields.lagrangian import LagrangianField
 from diffsim.integrate.solver import Solver
 from diffsim.training.terms import DerivativeTerms, LossTerms, PairTerms, WindowTerms
 
-__all__ = ["DerivativeLoss", "DiscreteGradientLoss", "Loss", "LossFunction", "OneStepLoss", "RolloutLoss"]
+__all__ = [
+    "DerivativeLoss",
+    "DiscreteGradientLoss",
+    "Loss",
+    "LossFunction",
+    "OneStepLoss",
+    "RolloutLoss",
+    "free_particle",
+]
 
 LossFunction = Callable[[VectorField, Trajectory, Solver], Tensor]
 """A loss of the user's own: maps field, runs and solver to a scalar. Its mini-batches are runs."""
@@ -145,3 +154,18 @@ class DiscreteGradientLoss(Loss):
         if len(data.t) < 2:
             raise ArgumentError("`data` must hold at least 2 samples a run, got 1.")
         return PairTerms(field, data)
+
+
+def free_particle(field: VectorField, data: Trajectory, solver: Solver) -> Tensor:
+    """A loss of Lagrangian fields: the mean squared distance of the mass matrix from the identity at the samples.
+
+    Where a network's mass matrix starts with negative eigenvalues, the fit of accelerations must pass a singular one.
+    Fit with this loss first, some hundred steps, and it starts from a free particle.
+
+    Raises:
+        ArgumentTypeError: The field is no `LagrangianField`.
+    """
+    if not isinstance(field, LagrangianField):
+        raise ArgumentTypeError(f"`field` must be a LagrangianField, got {type(field).__name__}.")
+    mass = field.mass(data.y)
+    return (mass - torch.eye(mass.shape[-1], dtype=mass.dtype, device=mass.device)).square().sum((-2, -1)).mean()

@@ -73,6 +73,8 @@ class _Fit:
             total = loss + self._penalty()
             if math.isfinite(value):
                 total.backward()
+                if training.clip is not None:
+                    nn.utils.clip_grad_norm_(self.parameters, training.clip)
         except IntegrationError as error:
             total, value, cause = torch.tensor(math.nan), math.nan, error
         if not math.isfinite(value):

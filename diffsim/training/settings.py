@@ -26,6 +26,7 @@ class Training:
             ``adamw`` of the decay of the weights beside it.
         schedule: Of the learning rate over the steps: ``constant``, ``cosine`` (to zero), ``one_cycle`` (up for
             three tenths, then a cosine to zero) or ``step`` (a tenth after each quarter). For Adam only.
+        clip: Largest norm of the gradient, which is shortened to it; None leaves it. For Adam only.
         holdout: Share of the data held out: of the runs, or the end of the run if there is only one.
         patience: Steps without improvement of the held-out loss (without one: of the training loss) before the
             fit stops; None never stops early.
@@ -43,6 +44,7 @@ class Training:
     batch: int | Literal["all"] | None = None
     weight_decay: float = 0.0
     schedule: Schedule = "cosine"
+    clip: float | None = None
     holdout: float = 0.0
     patience: int | None = None
     check_every: int = 10
@@ -61,8 +63,9 @@ class Training:
                 raise ArgumentError(f"`{name}` must be at least 1, got {value}.")
         if self.batch not in (None, "all") and (isinstance(self.batch, str) or self.batch < 1):
             raise ArgumentError(f"`batch` must be at least 1, or 'all', got {self.batch!r}.")
-        if self.lr is not None and not 0 < self.lr < math.inf:
-            raise ArgumentError(f"`lr` must be above 0, got {self.lr}.")
+        for name, value in (("lr", self.lr), ("clip", self.clip)):
+            if value is not None and not 0 < value < math.inf:
+                raise ArgumentError(f"`{name}` must be above 0, got {value}.")
         if not 0 <= self.weight_decay < math.inf:
             raise ArgumentError(f"`weight_decay` must be at least 0, got {self.weight_decay}.")
         if not 0 <= self.holdout < 1:
@@ -73,6 +76,8 @@ class Training:
             raise ArgumentError(
                 f"`lr` must be left out with `optimizer` 'lbfgs', which searches its steps, got {self.lr}."
             )
+        if self.optimizer == "lbfgs" and self.clip is not None:
+            raise ArgumentError(f"`clip` must be left out with `optimizer` 'lbfgs', got {self.clip}. Use 'adam'.")
         if self.patience is not None and self.batch_size is not None and not self.holdout:
             raise ArgumentError(
                 "`patience` with mini-batches needs a held-out part. Set `holdout`, say to 0.2, or `batch` to 'all'."

@@ -192,6 +192,21 @@ class TestConduct:
         report = fit(field, oscillations(), training=Training(steps=150, lr=0.05, schedule=schedule))
         assert report.steps == 150 and report.losses[-1] < 0.1 * report.losses[0]
 
+    def test_a_clipped_gradient_lets_one_monstrous_batch_pass(self):
+        def final(clip):
+            calls = []
+
+            def loss(field, data, solver):
+                calls.append(0)
+                return (1e6 if len(calls) == 1 else -1.0) * field.matrix[0, 0]
+
+            field = linear_field()
+            fit(field, oscillations(), loss, Training(steps=8, batch=2, lr=0.1, schedule="constant", clip=clip))
+            return float(field.matrix[0, 0].detach())
+
+        assert final(None) < -0.3
+        assert final(1.0) > 0.2
+
     def test_data_take_the_dtype_of_the_weights(self):
         for field_dtype, data_dtype in ((torch.float32, torch.float64), (torch.float64, torch.float32)):
             field = linear_field(field_dtype)
@@ -292,6 +307,8 @@ class TestFailures:
             (lambda: Training(holdout=1.0), ArgumentError, "`holdout`"),
             (lambda: Training("lbfgs", batch=10), ArgumentError, "must be 'all'"),
             (lambda: Training("lbfgs", lr=0.1), ArgumentError, "`lr` must be left out"),
+            (lambda: Training("lbfgs", clip=1.0), ArgumentError, "`clip` must be left out"),
+            (lambda: Training(clip=0.0), ArgumentError, "`clip` must be above 0"),
             (lambda: Training(patience=10), ArgumentError, "needs a held-out part"),
         ],
     )
