@@ -113,7 +113,7 @@ SYSTEMS = {
 _HEAD = """# Learned dynamics, measured
 
 Made by `python -m benchmarks.dynamics_page` from the records of `python -m benchmarks.dynamics EXPERIMENT`: short
-settings, seed 0. [](learned-dynamics.md) says which field is for which system.
+settings, seed 0 (and other seeds, where they were run). [](learned-dynamics.md) says which field is for which system.
 
 *Ours* is the best of our models of the experiment, named behind the figure; many know more of the system than the
 paper's network does (a quadratic form plus a network, a potential of the distance), which the name and the
@@ -127,7 +127,7 @@ _BASELINES = ("baseline", "NODE", "values alone", "constant R0", "regions alone"
 def main() -> None:
     """Write the page."""
     results = Path("benchmarks/results")
-    rows = latest(results / "dynamics.jsonl")
+    rows = [row for row in latest(results / "dynamics.jsonl") if row["setting"] == "short"]
     sections = [
         _section(name, [row for row in rows if row["experiment"] == name]) for name in EXPERIMENTS if name in SYSTEMS
     ]
@@ -152,14 +152,21 @@ def _section(name: str, rows: Sequence[dict]) -> str:
     return "\n".join(lines)
 
 
-def _line(metric: str, rows: Sequence[dict]) -> str:
+def _line(metric: str, every: Sequence[dict]) -> str:
+    rows = [row for row in every if row["seed"] == 0]
     baselines = [row for row in rows if any(word in row["model"] for word in _BASELINES)]
     ours = [row for row in rows if row not in baselines]
     best = min(ours, key=_value, default=None)
-    mine = "-" if best is None else f"{_number(best['value'])} ({best['model']})"
+    mine = "-" if best is None else f"{_number(best['value'])} ({best['model']}{_others(best, every)})"
     baseline = min(baselines, key=_value, default=None)
     other = "-" if baseline is None else _number(baseline["value"])
     return f"| {metric} | {mine} | {_published(ours)} | {other} |"
+
+
+def _others(best: dict, rows: Sequence[dict]) -> str:
+    """The figures of the same model from other seeds."""
+    values = [row["value"] for row in rows if row["seed"] and row["model"] == best["model"]]
+    return "; other seeds " + ", ".join(_number(value) for value in values) if values else ""
 
 
 def _published(rows: Sequence[dict]) -> str:

@@ -27,8 +27,8 @@ class Setting:
         return full if self.full else short
 
     def save(self, name: str, figure: Figure) -> None:
-        """Keep the picture of an experiment, small enough for a page of the documentation."""
-        if self.pictures is not None:
+        """Keep the picture of an experiment with seed 0, small enough for a page of the documentation."""
+        if self.pictures is not None and self.seed == 0:
             self.pictures.mkdir(parents=True, exist_ok=True)
             figure.savefig(self.pictures / f"{name}.png", dpi=70, bbox_inches="tight")
 
