@@ -11,16 +11,16 @@ from studies.history import History
 from studies.objective import Objective, evaluate_objective
 from studies.spaces.base import Space
 from studies.spaces.box import Box
-from studies.strategies.box_search import feature_groups
+from studies.strategies.box_search import Score, feature_groups
 from surrogates.evidence import Array, Evidence
 from surrogates.likely_settings import likely_settings
 from surrogates.threads import one_thread
 
-__all__ = ["Success", "coordinates", "good_and_bad"]
+__all__ = ["Success", "coordinates", "good_and_bad", "likely"]
 
 _MOST = 300  # of each kind that are learned from: the last ones
-_CHANCE = 0.5  # variance of a label: some trials fail by accident
-_BLUR = 0.25  # of the labels' distance from the border, 1: no trial makes its surroundings certain
+_CHANCE = 0.25  # variance of a label: some trials fail by accident
+_BLUR = 0.1  # of the labels' distance from the border, 1: no trial makes its surroundings certain
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -104,6 +104,18 @@ class Success:
         """Where success is likelier than failure, shape [..., f] -> [...], bool."""
         with torch.no_grad():
             return self.log_chance(x).exp() >= 0.5
+
+
+def likely(score: Score, success: Success | None) -> Score:
+    """A score of points, a logarithm, plus that of the chance that trials there succeed."""
+    if success is None:
+        return score
+
+    def both(x: Array) -> tuple[Array, Array]:
+        (value, slope), (chance, rise) = score(x), success.score(x)
+        return value + chance, slope + rise
+
+    return both
 
 
 def good_and_bad(history: History, objective: Objective | None) -> tuple[Tensor, Tensor]:
