@@ -1,4 +1,4 @@
-"""The chance that a simulation succeeds, learned from where trials succeeded and where they failed."""
+"""Where simulations succeed, learned from where trials did and where they failed."""
 
 from dataclasses import dataclass
 
@@ -27,14 +27,15 @@ _BLUR = 0.1  # of the labels' distance from the border, 1: no trial makes its su
 class Success:
     """A Gaussian process of labels: 1 where a trial succeeded, -1 where it failed.
 
-    Failures that are rare everywhere are noise to it; those of a region make a border. Where no trial was, it tends to
-    what is usual.
+    Failures that happen anywhere are noise to it; those of a region make a border, beyond which trials succeed less than
+    half as often as where they do best. Where no trial was, it tends to what is usual.
 
     Args:
         x: Coordinates of the trials, shape [n, f].
         rates: Inverse length scales, shape [f].
         signal: The process's variance.
         mean: Its mean.
+        border: Its value where trials succeed half as often as where they do best.
         weights: The inverse covariance times the residuals, shape [n].
         inverse: The labels' inverse covariance, shape [n, n].
 
@@ -46,6 +47,7 @@ class Success:
     rates: Tensor
     signal: float
     mean: float
+    border: float
     weights: Tensor
     inverse: Tensor
 
@@ -75,23 +77,25 @@ class Success:
             (settings,) = likely_settings(evidence, np.zeros((1, evidence.n_lengths + 2)))
             process = evidence.condition(settings)
         assert process is not None  # the settings are a maximum of its evidence
+        fitted = process.mean + process.covariance @ process.weights
         return cls(
             x,
             torch.from_numpy(np.exp(-settings[:-2])[groups]),
             process.signal,
             process.mean,
+            (min(float(fitted.max()), 1.0) - 1) / 2,
             torch.from_numpy(process.weights),
             torch.from_numpy(process.inverse),
         )
 
     def log_chance(self, x: Tensor) -> Tensor:
-        """The logarithm of the chance that trials at x succeed more often than not, shape [..., f] -> [...]."""
+        """The logarithm of the chance that x lies on the good side of the border, shape [..., f] -> [...]."""
         squared = (((x[..., None, :] - self.x) * self.rates) ** 2).sum(-1)
         root = (5 * squared + 1e-20).sqrt()
         covariance = self.signal * (1 + root + 5 / 3 * squared) * (-root).exp()
         mean = self.mean + covariance @ self.weights
         variance = (self.signal - ((covariance @ self.inverse) * covariance).sum(-1)).clamp_min(0)
-        return torch.special.log_ndtr(mean / (variance + _BLUR**2).sqrt())
+        return torch.special.log_ndtr((mean - self.border) / (variance + _BLUR**2).sqrt())
 
     def score(self, x: Array) -> tuple[Array, Array]:
         """That logarithm and its gradient, shape [b, f] -> [b] and [b, f]."""
@@ -101,13 +105,13 @@ class Success:
         return value.detach().numpy(), slope.numpy()
 
     def allows(self, x: Tensor) -> Tensor:
-        """Where success is likelier than failure, shape [..., f] -> [...], bool."""
+        """What is likely to lie on the good side of the border, shape [..., f] -> [...], bool."""
         with torch.no_grad():
             return self.log_chance(x).exp() >= 0.5
 
 
 def likely(score: Score, success: Success | None) -> Score:
-    """A score of points, a logarithm, plus that of the chance that trials there succeed."""
+    """A score of points, a logarithm, plus that of the chance to lie where trials succeed."""
     if success is None:
         return score
 
