@@ -27,8 +27,8 @@ _BLUR = 0.1  # of the labels' distance from the border, 1: no trial makes its su
 class Success:
     """A Gaussian process of labels: 1 where a trial succeeded, -1 where it failed.
 
-    Failures that happen anywhere are noise to it; those of a region make a border, beyond which trials succeed less than
-    half as often as where they do best. Where no trial was, it tends to what is usual.
+    Failures that happen anywhere are noise to it; those of a region make a border, beyond which trials succeed less
+    than half as often as where they do best. Where no trial was, it tends to what is usual.
 
     Args:
         x: Coordinates of the trials, shape [n, f].
