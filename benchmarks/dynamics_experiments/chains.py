@@ -5,7 +5,7 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from benchmarks.dynamics_experiments.common import Row, Setting, clock, run_or_nan
-from benchmarks.dynamics_experiments.features import Sloped
+from benchmarks.dynamics_experiments.features import Scaled, Sloped
 from diffsim import (
     LagrangianField,
     MechanicalLagrangian,
@@ -26,7 +26,7 @@ from diffsim.systems.pendulum_chain import chain_rods
 __all__ = ["chain", "chain_1", "chain_2", "chain_3", "chain_5", "fit_chain"]
 
 _PUBLISHED = {1: (5.2e-5, 3.8e-4), 2: (1.1e-4, 6.5e-2), 3: (3.3e-4, 0.27), 5: (9.3e-4, 0.44)}
-_DT = 0.03
+_DT = 0.03  # s
 _EXACT = Solver("dopri8", rtol=1e-10, atol=1e-11)
 
 
@@ -39,7 +39,7 @@ def chain(n: int, setting: Setting, runs: int, tests: int, steps: int) -> list[R
         lagrangian = MechanicalLagrangian(ParticleMasses(torch.ones(n)).double(), potential)
         return LagrangianField(lagrangian, constraints=chain_rods(truth.rods.lengths), tolerance=1.0)
 
-    net = mlp(2 * n, 1, (48,), seed=setting.seed, dtype=torch.float64)
+    net = Scaled(mlp(2 * n, 1, (48,), seed=setting.seed, dtype=torch.float64), 3000.0)
     sloped = Sloped(2 * n, mlp(2 * n, 1, (16,), seed=setting.seed, dtype=torch.float64))
     black_box = NeuralField(mlp(4 * n, 4 * n, (128, 128), seed=setting.seed, dtype=torch.float64))
     known = _PUBLISHED[n]

@@ -1,11 +1,11 @@
-"""What a user may know of a mechanism without its equations: angles add up, and the simplest potential comes first."""
+"""What a user may know of a mechanism without its equations: sums of angles, a simple potential first, its scale."""
 
 import torch
 from torch import Tensor, nn
 
 from diffsim import AngleFeatures
 
-__all__ = ["AngleSums", "Sloped"]
+__all__ = ["AngleSums", "Scaled", "Sloped"]
 
 
 class AngleSums(nn.Module):
@@ -37,3 +37,15 @@ class Sloped(nn.Module):
 
     def forward(self, q: Tensor) -> Tensor:
         return q @ self.slope + self.net(q)
+
+
+class Scaled(nn.Module):
+    """A plain network that sees x / scale and gives scale times its output: almost straight at the start."""
+
+    def __init__(self, net: nn.Module, scale: float) -> None:
+        super().__init__()
+        self.net = net
+        self.scale = scale
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.scale * self.net(x / self.scale)
