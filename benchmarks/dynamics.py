@@ -42,6 +42,7 @@ EXPERIMENTS = {
     "srnn_three_body": "recurrent:three_body",
     "pixel_pendulum": "pixels:pixel_pendulum",
     "graph_springs": "particles:springs",
+    "vign_systems": "variational:vign_systems",
     "vin_noisy_pendulum": "noisy:noisy_pendulum",
     "vin_noisy_spring": "noisy:noisy_spring",
     "gradient_learning": "noisy:gradient_learning",

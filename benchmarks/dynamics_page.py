@@ -93,6 +93,11 @@ SYSTEMS = {
         "Sanchez-Gonzalez, Bapst, Cranmer and Battaglia, 2019, arXiv 1909.12790",
         "`SeparableHamiltonian(kinetic, GraphEnergy(...))`",
     ),
+    "vign_systems": System(
+        "Spring, pendulum, Henon-Heiles, five springs",
+        "Desai and Roberts, 2020, arXiv 2004.13688, whose figures are drawn, not printed",
+        "`SeparableHamiltonian(...)`, solver `yoshida4`",
+    ),
     "vin_noisy_pendulum": System(
         "One noisy run of a pendulum", _VIN, "`VariationalField(net, scheme=...)`, or shooting"
     ),

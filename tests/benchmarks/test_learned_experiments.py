@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from benchmarks.dynamics_experiments import epidemics, pixels, recurrent
+from benchmarks.dynamics_experiments import epidemics, pixels, recurrent, variational
 from benchmarks.dynamics_experiments.common import Setting
 from benchmarks.dynamics_experiments.densities import GaussianDensity
 from benchmarks.dynamics_experiments.noisy import Oscillator
@@ -96,3 +96,10 @@ def test_the_true_field_of_the_stand_in_predicts_its_samples_to_their_noise():
     truth = Damped(swing, torch.nn.Parameter(torch.tensor(0.0121 / 1.0454, dtype=torch.float64)))
     test = Trajectory(record.t[445:], record.y[445:])
     assert float(difference(truth, test)) == pytest.approx(2 * (0.01 * 6) ** 2, rel=0.3)
+
+
+@pytest.mark.slow
+def test_symplectic_graphs_and_energies_run_on_all_systems_of_their_paper():
+    rows = variational.vign_systems(Setting(), count=3, steps=8)
+    assert len({row.metric for row in rows}) == 16
+    assert all(math.isfinite(row.value) for row in rows if "noise 0:" in row.metric and row.model == "VIGN")
