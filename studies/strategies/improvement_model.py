@@ -10,6 +10,7 @@ from studies.spaces.box import Box
 from studies.strategies.box_search import feature_groups, features, search_box
 from studies.strategies.expected_improvement import LogImprovement
 from studies.strategies.means import Means
+from studies.strategies.success import Success, likely
 from surrogates.evidence import Array, Evidence
 from surrogates.likely_settings import likely_settings
 from surrogates.process_mixture import ProcessMixture
@@ -83,9 +84,17 @@ class ImprovementModel:
         mean, deviation = self.mixture.average(features(self.box, theta))
         return torch.from_numpy(self.shift + self.scale * mean), torch.from_numpy(self.scale * deviation)
 
-    def best(self) -> Tensor:
-        """Where the mean plus a standard deviation is least, of descents from the best points tried, shape [d]."""
-        return search_box(self.box, self._surely, [self.theta], _CLIMBED, _ITERATIONS)[0][0]
+    def best(self, success: Success | None = None) -> Tensor:
+        """Where the mean plus a standard deviation is least, of descents from the best points tried, shape [d].
+
+        Beyond the border of failures it is not, unless a trial succeeded there.
+        """
+        points, score = search_box(self.box, likely(self._surely, success), [self.theta], _CLIMBED, _ITERATIONS)
+        if success is not None:
+            tried = (points[:, None] == self.theta).all(-1).any(-1)
+            points = points[tried | success.allows(self.box.features(points))]
+            score = self._surely(features(self.box, points))[0]
+        return points[int(score.argmax())]
 
     def _surely(self, x: Array) -> tuple[Array, Array]:
         seen = self.mixture.predict(x)

@@ -17,6 +17,7 @@ from studies.strategies.means import Means, mean_objectives
 from studies.strategies.plan import Plan
 from studies.strategies.settings import check_count, check_objective, start_point
 from studies.strategies.sobol import Sobol
+from studies.strategies.success import Success, good_and_bad, likely
 from surrogates.threads import one_thread
 
 __all__ = ["NoisyExpectedImprovement"]
@@ -32,8 +33,8 @@ class NoisyExpectedImprovement:
 
     The model is a mixture of Gaussian processes, whose settings are as likely as the data make them. It knows
     logarithmic, integer and choice parameters; what it proposes satisfies the box's constraints, and was not tried
-    before, unless all was. Every other point is sought where more than the noise may be gained: the search leaves a
-    basin in which only noise is left.
+    before, unless all was, and keeps away from where trials fail. Every other point is sought where more than the noise
+    may be gained: the search leaves a basin in which only noise is left.
 
     Args:
         objective: What is minimised, of the outcome (and the inputs x, where observed); None: the outcome itself.
@@ -81,7 +82,9 @@ class NoisyExpectedImprovement:
                 points = torch.cat([start[None], points[1:]])
         else:
             with one_thread():
-                points, info = _improve(means, box, torch.cat([history.tried, rest]), pending, count, generator)
+                success = Success.of(box, *good_and_bad(history, self.objective))
+                tried = torch.cat([history.tried, rest])
+                points, info = _improve(means, box, success, tried, pending, count, generator)
         plan = Plan(points, self.repeats, history.n_rounds, {})
         new = points.repeat_interleave(self.repeats, 0)[: n - len(rest)]
         return Proposal(torch.cat([rest, new]), {**info, "improvement": plan.note})
@@ -93,7 +96,7 @@ class NoisyExpectedImprovement:
         if len(means.mean) == 0:
             return start_point(box, self.start)
         with one_thread():
-            return self._model(means, box).best()
+            return self._model(means, box).best(Success.of(box, *good_and_bad(history, self.objective)))
 
     def estimate(self, history: History, theta: Tensor) -> tuple[Tensor, Tensor]:
         """The model's mean objective and its standard deviation.
@@ -127,7 +130,13 @@ def _box(history: History) -> Box:
 
 
 def _improve(
-    means: Means, box: Box, tried: Tensor, pending: Tensor, n: int, generator: torch.Generator
+    means: Means,
+    box: Box,
+    success: Success | None,
+    tried: Tensor,
+    pending: Tensor,
+    n: int,
+    generator: torch.Generator,
 ) -> tuple[Tensor, dict[str, list[float]]]:
     """Points of the largest expected improvement, one after the other, shape [n, d]; notes.
 
@@ -139,7 +148,7 @@ def _improve(
     centres = means.theta[order[:_CENTRES]]
     values: list[float] = []
     for _ in range(n):
-        score = model.improvement(pending, generator)
+        score = likely(model.improvement(pending, generator), success)
         spread = box.sobol(_CANDIDATES, int(torch.randint(2**31, (), generator=generator)))
         near = around(box, centres, _NEAR, generator)
         points, scores = search_box(box, score, [spread, near], _CLIMBS, _ITERATIONS)

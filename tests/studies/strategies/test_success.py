@@ -11,6 +11,7 @@ from studies.spaces.parameters import Choice
 from studies.spaces.pool import Pool
 from studies.strategies.constrained import ConstrainedImprovement
 from studies.strategies.local_descent import LocalDescent
+from studies.strategies.noisy_improvement import NoisyExpectedImprovement
 from studies.strategies.success import Success, coordinates, good_and_bad
 from studies.study import Study
 
@@ -101,3 +102,20 @@ def test_constrained_improvement_answers_on_the_good_side_of_a_wall():
     study = Study(BOX, ConstrainedImprovement(constraints=(lambda y: 0.05 - y,), initial=8), seed=0)
     study.run(wall, trials=18)
     assert float(wall(study.recommend()[None], None)) < 0.5  # NaN beyond the wall
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_noisy_improvement_comes_close_to_a_wall_and_answers_before_it(seed):
+    study = Study(BOX, NoisyExpectedImprovement(), seed=seed)
+    study.run(wall, trials=35)
+    assert float(wall(study.recommend()[None], None)) < 0.15  # .09 at the wall, NaN beyond
+
+
+def test_noisy_improvement_is_not_put_off_by_accidents():
+    def fragile(theta, generator):
+        value = (theta - 0.8).square().sum(1)
+        return torch.where(torch.rand(len(theta), generator=generator) < 0.3, math.nan, value)
+
+    study = Study(BOX, NoisyExpectedImprovement(), seed=0)
+    study.run(fragile, trials=30)
+    assert float((study.recommend() - 0.8).square().sum()) < 0.05
