@@ -37,7 +37,11 @@ _RODS = "`LagrangianField(MechanicalLagrangian(...), constraints=Rods(...))`"
 _SEIR = "compartments with R0(t)"
 
 SYSTEMS = {
-    "lnn_double_pendulum": System("Double pendulum", _LNN, "`LagrangianField(MechanicalLagrangian(...))`"),
+    "lnn_double_pendulum": System(
+        "Double pendulum",
+        _LNN,
+        "`LagrangianNetwork(net, AngleFeatures(2))`, `LagrangianField(MechanicalLagrangian(...))`",
+    ),
     "lnn_relativistic": System("Relativistic particle", _LNN, "`LagrangianField(net)`"),
     "lnn_wave": System("Wave on a ring", _LNN, "`LagrangianField(RingLagrangian(net))`"),
     "symoden_pendulum": System("Pendulum with a motor", _SYMODEN, "`PortHamiltonian(..., input=Input(u, matrix))`"),
