@@ -95,7 +95,7 @@ def fit_ladder(
     """The rung that predicts the objective of held-out theta best.
 
     The rungs: responses of the objective itself (linear, quadratic, a Gaussian process, in many dimensions one with few
-    directions), a Gaussian process of a vector-valued outcome, and the given surrogates of the outcome.
+    directions), a Gaussian process of the outcome where the objective is a function of it, and the given surrogates.
     """
     train, test = _split(rows.unit, seed)
     learn, judge = rows.take(train), rows.take(test)
@@ -211,13 +211,23 @@ def _generative(
     rungs: dict[str, Surrogate] = {}
     width = rows.outcome[0].numel()
     d, k = rows.unit.shape[1], 0 if rows.x is None else rows.x.shape[1]
-    if objective is not None and 1 < width <= MANY:
+    if objective is not None and width <= MANY and not _is_affine(rows):
         rungs[OUTCOME] = ProcessResponse(d, width, k)
     for number, make in enumerate(surrogates):
         surrogate = make()
         name = type(surrogate).__name__
         rungs[name if name not in rungs else f"{name} {number}"] = surrogate
     return rungs
+
+
+def _is_affine(rows: Rows) -> bool:
+    """Whether the objective is, but for scale and shift, the outcome itself: a number a row."""
+    outcome = rows.outcome.double().reshape(len(rows), -1)
+    if outcome.shape[1] > 1:
+        return False
+    line = torch.cat([torch.ones_like(outcome), outcome], 1)
+    fitted = line @ torch.linalg.lstsq(line, rows.value[:, None]).solution
+    return bool((fitted[:, 0] - rows.value).abs().max() <= 1e-6 * rows.value.std(correction=0))
 
 
 def _flat(objective: Objective | None, shape: Sequence[int]) -> Callable[..., Tensor]:
