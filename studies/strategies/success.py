@@ -18,7 +18,7 @@ from surrogates.threads import one_thread
 
 __all__ = ["Success", "coordinates", "good_and_bad", "likely"]
 
-_MOST = 300  # of each kind that are learned from: the last ones
+_MOST = 150  # of each kind that are learned from: the last ones
 _CHANCE = 0.25  # variance of a label: some trials fail by accident
 _BLUR = 0.1  # of the labels' distance from the border, 1: no trial makes its surroundings certain
 
