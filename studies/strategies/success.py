@@ -1,11 +1,15 @@
 """Where simulations succeed, learned from where trials did and where they failed."""
 
+import math
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.special import log_ndtr
 from torch import Tensor
+from torch.autograd.function import Function, FunctionCtx
 
 from studies.history import History
 from studies.objective import Objective, evaluate_objective
@@ -14,6 +18,7 @@ from studies.spaces.box import Box
 from studies.strategies.box_search import Score, feature_groups
 from surrogates.evidence import Array, Evidence
 from surrogates.likely_settings import likely_settings
+from surrogates.process_mixture import ProcessMixture
 from surrogates.threads import one_thread
 
 __all__ = ["Success", "coordinates", "good_and_bad", "likely"]
@@ -31,25 +36,15 @@ class Success:
     than half as often as where they do best. Where no trial was, it tends to what is usual.
 
     Args:
-        x: Coordinates of the trials, shape [n, f].
-        rates: Inverse length scales, shape [f].
-        signal: The process's variance.
-        mean: Its mean.
+        labels: The process of the labels, one of one version.
         border: Its value where trials succeed half as often as where they do best.
-        weights: The inverse covariance times the residuals, shape [n].
-        inverse: The labels' inverse covariance, shape [n, n].
 
     Source: Rasmussen and Williams, 2006, section 6.5 (least-squares classification); Gelbart, Snoek and Adams, 2014,
     arXiv 1403.5607 (an acquisition times the chance to be allowed).
     """
 
-    x: Tensor
-    rates: Tensor
-    signal: float
-    mean: float
+    labels: ProcessMixture
     border: float
-    weights: Tensor
-    inverse: Tensor
 
     @classmethod
     def of(cls, space: Space, good: Tensor, bad: Tensor) -> "Success | None":
@@ -74,40 +69,44 @@ class Success:
         groups = np.arange(x.shape[1]) if groups is None else groups
         evidence = Evidence(x.numpy(), label, groups, share=np.ones(len(x)), known=np.full(len(x), _CHANCE))
         with one_thread():
-            (settings,) = likely_settings(evidence, np.zeros((1, evidence.n_lengths + 2)))
-            process = evidence.condition(settings)
-        assert process is not None  # the settings are a maximum of its evidence
-        fitted = process.mean + process.covariance @ process.weights
-        return cls(
-            x,
-            torch.from_numpy(np.exp(-settings[:-2])[groups]),
-            process.signal,
-            process.mean,
-            (min(float(fitted.max()), 1.0) - 1) / 2,
-            torch.from_numpy(process.weights),
-            torch.from_numpy(process.inverse),
-        )
+            likeliest = likely_settings(evidence, np.zeros((1, evidence.n_lengths + 2)))
+            labels = ProcessMixture.of([(evidence, settings) for settings in likeliest])
+        return cls(labels, (min(float(labels.predict(labels.x).mean.max()), 1.0) - 1) / 2)
 
     def log_chance(self, x: Tensor) -> Tensor:
         """The logarithm of the chance that x lies on the good side of the border, shape [..., f] -> [...]."""
-        squared = (((x[..., None, :] - self.x) * self.rates) ** 2).sum(-1)
-        root = (5 * squared + 1e-20).sqrt()
-        covariance = self.signal * (1 + root + 5 / 3 * squared) * (-root).exp()
-        mean = self.mean + covariance @ self.weights
-        variance = (self.signal - ((covariance @ self.inverse) * covariance).sum(-1)).clamp_min(0)
-        return torch.special.log_ndtr((mean - self.border) / (variance + _BLUR**2).sqrt())
+        return cast(Tensor, _LogChance.apply(x, self))
 
     def score(self, x: Array) -> tuple[Array, Array]:
         """That logarithm and its gradient, shape [b, f] -> [b] and [b, f]."""
-        at = torch.from_numpy(x).requires_grad_()
-        value = self.log_chance(at)
-        (slope,) = torch.autograd.grad(value.sum(), at)
-        return value.detach().numpy(), slope.numpy()
+        seen = self.labels.predict(x)
+        spread = np.sqrt(seen.deviation**2 + _BLUR**2)
+        z = (seen.mean[..., 0] - self.border) / spread
+        value = log_ndtr(z)
+        pull = np.exp(-0.5 * z**2 - value) / math.sqrt(2 * math.pi) / spread
+        return value[0], seen.gradient(pull[..., None], -pull * z * seen.deviation / spread)
 
     def allows(self, x: Tensor) -> Tensor:
         """What is likely to lie on the good side of the border, shape [..., f] -> [...], bool."""
         with torch.no_grad():
             return self.log_chance(x).exp() >= 0.5
+
+
+class _Context(FunctionCtx):
+    saved_tensors: tuple[Tensor]
+
+
+class _LogChance(Function):
+    @staticmethod
+    def forward(ctx: _Context, x: Tensor, success: Success) -> Tensor:
+        value, slope = success.score(x.detach().reshape(-1, x.shape[-1]).numpy())
+        ctx.save_for_backward(torch.from_numpy(slope).reshape(x.shape))
+        return torch.from_numpy(value).reshape(x.shape[:-1])
+
+    @staticmethod
+    def backward(ctx: _Context, *gradients: Tensor) -> tuple[Tensor, None]:
+        (slope,) = ctx.saved_tensors
+        return gradients[0][..., None] * slope, None
 
 
 def likely(score: Score, success: Success | None) -> Score:
