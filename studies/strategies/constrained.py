@@ -70,7 +70,7 @@ class ConstrainedImprovement:
         start = initial if len(outputs) else len(history.tried) + n + 1  # nothing is known: go on with the sequence
         inner = ModelBased(lambda _: outputs.fit(), lambda model, _: self._improvement(model, outputs), start=start)
         with modelling(generator):
-            return inner.propose(history, n, generator)
+            return inner.propose(outputs.history, n, generator)
 
     def recommend(self, history: History) -> Tensor:
         """The lowest mean objective where trials succeed, feasibly, with the probability asked, shape [d].
@@ -82,7 +82,7 @@ class ConstrainedImprovement:
             return start_point(space, None)
         with modelling(torch.Generator().manual_seed(0)):
             model = outputs.fit()
-            success = Success.of(space, outputs.theta, history.failed)
+            success = Success.of(space, outputs.theta, outputs.history.failed)
 
             def lacking(theta: Tensor) -> Tensor:
                 chance = _log_feasible(*predict(model, theta))

@@ -96,7 +96,7 @@ class HypervolumeImprovement:
             restarts=2,
         )
         with modelling(generator):
-            return inner.propose(history, n, generator)
+            return inner.propose(outputs.history, n, generator)
 
     def front(self, history: History) -> Front:
         """The simulated points that no other dominates, by the model's means, not by lucky draws.

@@ -8,7 +8,7 @@ from torch import Tensor
 from studies.history import History
 from studies.objective import Objective, evaluate_objective
 
-__all__ = ["Means", "mean_objectives"]
+__all__ = ["Means", "mean_objectives", "means_of"]
 
 _PRIOR = 10  # repetitions that the pooled variance counts for, beside a point's own
 
@@ -33,11 +33,15 @@ class Means:
 
 
 def mean_objectives(objective: Objective | None, history: History) -> Means:
-    """The mean objective of each distinct theta over its complete trials; those that are not finite are left out.
+    """The mean objective of each distinct theta over its complete trials; those that are not finite are left out."""
+    return means_of(evaluate_objective(objective, history), history)
+
+
+def means_of(values: Tensor, history: History) -> Means:
+    """The same, from the objective of each complete trial, shape [n].
 
     A point's variance is its own, drawn to the pooled one as if ten more repetitions had shown that.
     """
-    values = evaluate_objective(objective, history)
     good = values.isfinite()
     values = values[good]
     theta, index = history.theta[good].unique(dim=0, return_inverse=True)

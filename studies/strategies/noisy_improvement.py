@@ -9,15 +9,15 @@ from torch import Tensor
 
 from diffsim.errors import ArgumentTypeError
 from studies.history import History, Proposal
-from studies.objective import Objective
+from studies.objective import Objective, evaluate_objective
 from studies.spaces.box import Box
 from studies.strategies.box_search import around, search_box
 from studies.strategies.improvement_model import ImprovementModel
-from studies.strategies.means import Means, mean_objectives
+from studies.strategies.means import Means, mean_objectives, means_of
 from studies.strategies.plan import Plan
 from studies.strategies.settings import check_count, check_objective, start_point
 from studies.strategies.sobol import Sobol
-from studies.strategies.success import Success, good_and_bad, likely
+from studies.strategies.success import Success, likely, parted
 from surrogates.threads import one_thread
 
 __all__ = ["NoisyExpectedImprovement"]
@@ -70,7 +70,8 @@ class NoisyExpectedImprovement:
             rest = plan.next(history, min(n, plan.left(history)))
         if len(rest) == n:
             return Proposal(rest)
-        means = mean_objectives(self.objective, history)
+        values = evaluate_objective(self.objective, history)
+        means = means_of(values, history)
         pending = torch.cat([history.pending, rest]).unique(dim=0)
         pending = pending[~(pending[:, None] == means.theta).all(-1).any(-1)]
         count = math.ceil((n - len(rest)) / self.repeats)
@@ -82,7 +83,7 @@ class NoisyExpectedImprovement:
                 points = torch.cat([start[None], points[1:]])
         else:
             with one_thread():
-                success = Success.of(box, *good_and_bad(history, self.objective))
+                success = Success.of(box, *parted(values.isfinite(), history))
                 tried = torch.cat([history.tried, rest])
                 points, info = _improve(means, box, success, tried, pending, count, generator)
         plan = Plan(points, self.repeats, history.n_rounds, {})
@@ -92,11 +93,12 @@ class NoisyExpectedImprovement:
     def recommend(self, history: History) -> Tensor:
         """Where the model is surest of a low mean, shape [d]; the start where no objective is finite."""
         box = _box(history)
-        means = mean_objectives(self.objective, history)
+        values = evaluate_objective(self.objective, history)
+        means = means_of(values, history)
         if len(means.mean) == 0:
             return start_point(box, self.start)
         with one_thread():
-            return self._model(means, box).best(Success.of(box, *good_and_bad(history, self.objective)))
+            return self._model(means, box).best(Success.of(box, *parted(values.isfinite(), history)))
 
     def estimate(self, history: History, theta: Tensor) -> tuple[Tensor, Tensor]:
         """The model's mean objective and its standard deviation.

@@ -1,6 +1,7 @@
 """Several numbers of each outcome, such as an objective and constraints, and independent Gaussian processes of them."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -8,7 +9,7 @@ from botorch.models import SingleTaskGP
 from torch import Tensor
 
 from diffsim.errors import ArgumentTypeError
-from studies.history import History
+from studies.history import History, Trial
 from studies.objective import Objective, evaluate_objective
 from studies.strategies.settings import check_objective
 from surrogates.gaussian_process import gaussian_process
@@ -22,19 +23,39 @@ class Outputs:
     Args:
         functions: Functions of the outcome (and the inputs x, where observed), m of them, each as an objective.
         history: The trials; those with a number that is not finite are left out.
+
+    Attributes:
+        theta: Parameters of the others, shape [n, d].
+        values: Their numbers, shape [n, m].
+        history: The history, in which those that are left out have failed.
     """
 
     def __init__(self, functions: Sequence[Objective | None], history: History) -> None:
         values = torch.stack([evaluate_objective(function, history) for function in functions], 1)
         good = values.isfinite().all(1)
-        self.theta, self.values, self._space = history.theta[good], values[good], history.space
+        self.values, self.history = values[good], _failing(~good, history)
+        self.theta = self.history.theta
 
     def __len__(self) -> int:
         return len(self.theta)
 
     def fit(self) -> SingleTaskGP:
         """Independent Gaussian processes of the m numbers."""
-        return gaussian_process(self.theta, self.values, bounds=self._space.bounds)
+        return gaussian_process(self.theta, self.values, bounds=self.history.space.bounds)
+
+
+def _failing(bad: Tensor, history: History) -> History:
+    """The history in which some of the complete trials, a mask of shape [n], have failed."""
+    if not bool(bad.any()):
+        return history
+    is_bad = iter(bad.tolist())
+
+    def told(trial: Trial) -> Trial:
+        if trial.state == "complete" and next(is_bad):
+            return replace(trial, state="failed", outcome=None, x=None, error="A number of its outcome is not finite.")
+        return trial
+
+    return History(history.space, tuple(told(trial) for trial in history.trials), history.info)
 
 
 def predict(model: SingleTaskGP, theta: Tensor) -> tuple[Tensor, Tensor]:

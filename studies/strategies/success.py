@@ -21,7 +21,7 @@ from surrogates.likely_settings import likely_settings
 from surrogates.process_mixture import ProcessMixture
 from surrogates.threads import one_thread
 
-__all__ = ["Success", "coordinates", "good_and_bad", "likely"]
+__all__ = ["Success", "coordinates", "good_and_bad", "likely", "parted"]
 
 _MOST = 150  # of each kind that are learned from: the last ones
 _CHANCE = 0.25  # variance of a label: some trials fail by accident
@@ -123,9 +123,11 @@ def likely(score: Score, success: Success | None) -> Score:
 
 def good_and_bad(history: History, objective: Objective | None) -> tuple[Tensor, Tensor]:
     """Parameters of the trials with a finite objective, and of those without or that failed, [n, d] and [m, d]."""
-    if not len(history):
-        return history.theta, history.failed
-    finite = evaluate_objective(objective, history).isfinite()
+    return parted(evaluate_objective(objective, history).isfinite(), history)
+
+
+def parted(finite: Tensor, history: History) -> tuple[Tensor, Tensor]:
+    """The same, from which complete trials have a finite objective, shape [n], bool."""
     return history.theta[finite], torch.cat([history.failed, history.theta[~finite]])
 
 

@@ -104,6 +104,37 @@ def test_constrained_improvement_answers_on_the_good_side_of_a_wall():
     assert float(wall(study.recommend()[None], None)) < 0.5  # NaN beyond the wall
 
 
+def test_constrained_improvement_learns_from_objectives_that_are_not_finite():
+    """Outcomes are finite everywhere; the objective is not where a is above .5."""
+
+    def value(outcome):
+        return torch.where(outcome[:, 1] > 0.5, math.nan, outcome[:, 0])
+
+    def simulator(theta, generator):
+        return torch.stack([(theta - 0.8).square().sum(1), theta[:, 0]], 1)
+
+    strategy = ConstrainedImprovement(value, constraints=(lambda y: 0.05 - y[:, 0],), initial=8)
+    study = Study(BOX, strategy, seed=0)
+    history = study.run(simulator, trials=20)
+    assert int((history.theta[8:, 0] > 0.5).sum()) < 6
+    assert float(value(simulator(study.recommend()[None], None))) < 0.5
+
+
+def test_noisy_improvement_evaluates_the_objective_of_its_history_once_a_round():
+    calls = []
+
+    def objective(outcome):
+        calls.append(len(outcome))
+        return outcome
+
+    theta = points(8, 2)
+    history = History.from_tensors(BOX, theta, theta.sum(1), failed=theta[:2] - 1)
+    strategy = NoisyExpectedImprovement(objective)
+    strategy.propose(history, 1, torch.Generator().manual_seed(0))
+    strategy.recommend(history)
+    assert calls == [8, 8]
+
+
 @pytest.mark.parametrize("seed", [0, 1])
 def test_noisy_improvement_comes_close_to_a_wall_and_answers_before_it(seed):
     study = Study(BOX, NoisyExpectedImprovement(), seed=seed)
