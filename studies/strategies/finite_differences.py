@@ -23,7 +23,8 @@ _DECAY = (0.9, 0.999)  # Adam's
 class FiniteDifferences:
     """Adam on central differences of the mean objective: 2 d points a step, each simulated `repeats` times.
 
-    At a bound the difference is one-sided. A parameter for which one of its two points fails altogether has slope 0.
+    At a bound the difference is one-sided. A parameter one of whose two points fails altogether moves away from that
+    point, by its learning rate. Where all points of a step fail, the step is taken back, and its momentum forgotten.
 
     Args:
         objective: What is minimised, of the outcome (and the inputs x, where observed); None: the outcome itself.
@@ -75,21 +76,25 @@ class FiniteDifferences:
         """The iterate, Adam's averages and the number of steps, after the plan if that is finished."""
         space = box_of(history.space, self)
         if plan is None:
-            start = start_point(space, self.start).tolist()
-            return {"theta": start, "first": [0.0] * space.dim, "second": [0.0] * space.dim, "steps": 0}
+            start, zeros = start_point(space, self.start).tolist(), [0.0] * space.dim
+            return {"theta": start, "before": start, "first": zeros, "second": zeros, "steps": 0}
         if not plan.is_finished(history):
             return dict(plan.notes)
         up, down = plan.means(self.objective, history).chunk(2)
+        if bool(torch.cat([up, down]).isnan().all()):
+            return {**plan.notes, "theta": plan.notes.get("before", plan.notes["theta"]), "first": [0.0] * space.dim}
         above, below = space.to_scale(plan.points).chunk(2)
         slope = ((up - down) / (above - below).diagonal()).nan_to_num()
+        away = up.isfinite().double() - down.isfinite().double()
         names = ("theta", "first", "second")
         theta, first, second = (torch.tensor(plan.notes[name], dtype=torch.float64) for name in names)
         steps = plan.notes["steps"] + 1
-        first = first.lerp(slope, 1 - _DECAY[0])
+        first = torch.where(away == 0, first.lerp(slope, 1 - _DECAY[0]), 0.0)
         second = second.lerp(slope.square(), 1 - _DECAY[1])
-        scale = second.sqrt() / math.sqrt(1 - _DECAY[1] ** steps) + 1e-12
-        step = widths_of("lr", self.lr, space) * first / (1 - _DECAY[0] ** steps) / scale
-        state = {"theta": space.from_scale(space.to_scale(theta) - step), "first": first, "second": second}
+        scale = second.sqrt() / math.sqrt(1 - _DECAY[1] ** steps) + torch.finfo(second.dtype).tiny
+        step = widths_of("lr", self.lr, space) * (away - first / (1 - _DECAY[0] ** steps) / scale)
+        moved = space.from_scale(space.to_scale(theta) + step)
+        state = {"theta": moved, "before": theta, "first": first, "second": second}
         return {**{name: value.tolist() for name, value in state.items()}, "steps": steps}
 
     def _points(self, theta: Tensor, space: Box) -> Tensor:

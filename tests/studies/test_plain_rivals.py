@@ -41,13 +41,35 @@ def test_at_a_bound_the_difference_is_one_sided_and_the_walk_stays_inside():
     assert torch.allclose(points, torch.tensor([[-0.9, 2.0], [-1.0, 2.0], [-1.0, 1.9]]).double())
 
 
-def test_a_parameter_whose_point_fails_stays():
+def test_a_parameter_whose_point_fails_moves_away_from_it():
     def fragile(theta, generator):
         return torch.where(theta[:, 0] > 2.5, torch.nan, bowl(theta))
 
     study = Study(SQUARE, FiniteDifferences(start=(2.45, 1.5), step=0.1))
     study.run(fragile, trials=4, progress=False, batch=4)
-    assert study.recommend().tolist() == pytest.approx([2.45, 1.4])
+    assert study.recommend().tolist() == pytest.approx([2.35, 1.4])
+
+
+@pytest.mark.parametrize(("border", "lr"), [(1.3, 0.05), (1.3, 0.3), (1.75, 0.1)])
+def test_the_descent_does_not_walk_over_a_wall_of_failures(border, lr):
+    """The minimum, (1, .5), lies beyond the wall; momentum would carry the iterate there."""
+
+    def walled(theta, generator):
+        return torch.where(theta[:, 0] < border, torch.nan, bowl(theta))
+
+    study = Study(SQUARE, FiniteDifferences(start=(2.5, 1.5), step=0.1, lr=lr))
+    history = study.run(walled, trials=400, progress=False, max_failures=100)
+    a, b = study.recommend().tolist()
+    assert border < a < border + 0.5 and abs(b - 0.5) < 0.3
+    assert len(history.failed) < 150
+
+
+@pytest.mark.parametrize("scale", [1e-14, 1e12])
+def test_the_descent_does_not_depend_on_the_objectives_unit(scale):
+    studies = [Study(SQUARE, FiniteDifferences(lambda y, u=unit: u * y, start=(2.5, 1.5))) for unit in (1.0, scale)]
+    for study in studies:
+        study.run(bowl, trials=60, progress=False)
+    assert torch.allclose(studies[0].recommend(), studies[1].recommend(), rtol=1e-6)
 
 
 @pytest.mark.parametrize(("name", "width"), [("step", 0.0), ("lr", (0.1, -1.0)), ("step", (0.1,) * 3)])
