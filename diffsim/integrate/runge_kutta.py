@@ -11,8 +11,6 @@ from diffsim.integrate.tableaux import FIXED_TABLEAUX, AdaptiveTableau
 
 __all__ = ["RungeKutta", "combine", "interpolate", "stages", "step"]
 
-Rate = float | Tensor
-
 
 def combine(weights: Sequence[float], k: Sequence[Tensor]) -> Tensor:
     """The sum of slopes with weights, at least one of which is not 0."""
@@ -75,7 +73,12 @@ Coefficients = tuple[tuple[float, ...], ...]
 
 
 def step(
-    field: VectorField, a: Coefficients, b: tuple[float, ...], times: Sequence[Tensor] | Tensor, y: Tensor, rate: Rate
+    field: VectorField,
+    a: Coefficients,
+    b: tuple[float, ...],
+    times: Sequence[Tensor] | Tensor,
+    y: Tensor,
+    rate: float | Tensor,
 ) -> Tensor:
     """The state after a step, shape [..., d]; the stages are at `times`, and `rate` is the step."""
     k: list[Tensor] = []
@@ -96,7 +99,7 @@ class RungeKutta:
     """
 
     def __init__(
-        self, field: VectorField, method: str, grid: Grid, rate: Rate, step: Callable[..., Tensor] = step
+        self, field: VectorField, method: str, grid: Grid, rate: float | Tensor, step: Callable[..., Tensor] = step
     ) -> None:
         self.field = field
         tableau = FIXED_TABLEAUX[method]

@@ -12,8 +12,6 @@ from diffsim.fields.hamiltonian import Hamiltonian, Separable
 
 __all__ = ["COMPOSITION", "Splitting", "check_separable", "move"]
 
-Rate = float | Tensor
-
 _W = 1 / (2 - 2 ** (1 / 3))
 COMPOSITION = {"leapfrog": (1.0,), "yoshida4": (_W, 1 - 2 * _W, _W)}
 
@@ -38,7 +36,9 @@ def check_separable(field: VectorField, method: str) -> Separable:
     return field
 
 
-def move(field: Separable, q: Tensor, p: Tensor, drift: Rate, kick: Rate) -> tuple[Tensor, Tensor, Tensor]:
+def move(
+    field: Separable, q: Tensor, p: Tensor, drift: float | Tensor, kick: float | Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
     """Positions and momenta after a drift and a kick, and the force, each [..., k]."""
     q = q + drift * field.velocity(p)
     force = field.force(q)
@@ -58,7 +58,11 @@ class Splitting:
     """
 
     def __init__(
-        self, field: Separable, method: str, rate: Rate, move: Callable[..., tuple[Tensor, Tensor, Tensor]] = move
+        self,
+        field: Separable,
+        method: str,
+        rate: float | Tensor,
+        move: Callable[..., tuple[Tensor, Tensor, Tensor]] = move,
     ) -> None:
         self.field = field
         self._arguments = field, method, rate
