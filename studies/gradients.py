@@ -98,7 +98,7 @@ def smooth_box(space: Space, strategy: object) -> Box:
 
 def to_unit_gradient(box: Box, theta: Tensor, gradient: Tensor) -> Tensor:
     """Gradients in theta [n, d] as gradients in the unit cube's coordinates, shape [n, d]."""
-    unit = box.to_unit(theta).clamp(0, 1).requires_grad_(True)
-    with torch.enable_grad():
-        widths = torch.autograd.grad(box.from_unit(unit).sum(), unit)[0]
-    return gradient * widths
+    theta = theta.detach().requires_grad_(True)
+    with torch.enable_grad():  # not by `from_unit`, which clamps: a Log's bound may lie beyond it by rounding
+        slopes = torch.autograd.grad(box.to_unit(theta).sum(), theta)[0]
+    return gradient / slopes

@@ -1,5 +1,7 @@
 """Descents of differentiable simulators: scipy's own path, resume, pieces, failures, parallel descents, odeint."""
 
+import math
+
 import pytest
 import torch
 from scipy.optimize import minimize
@@ -9,9 +11,10 @@ from diffsim.integrate.odeint import odeint
 from diffsim.integrate.solver import Solver
 from diffsim.systems.oscillators import Pendulum
 from studies.contracts import check_strategy
-from studies.gradients import with_gradient
+from studies.gradients import to_unit_gradient, with_gradient
 from studies.history import History
 from studies.spaces.box import Box
+from studies.spaces.parameters import Log
 from studies.strategies.gradient_descent import GradientDescent
 from studies.study import Study
 from surrogates.simulator import check_simulator
@@ -54,6 +57,15 @@ def test_a_function_that_is_not_differentiable_is_told():
             with_gradient(function)(theta, torch.Generator())
     with pytest.raises(ArgumentTypeError, match="`function`"):
         with_gradient(3)
+
+
+@pytest.mark.parametrize(("low", "high"), [(0.1, 3.0), (2e-5, 0.6), (1e-12, 1e12)])
+def test_gradients_by_the_logarithm_hold_at_the_bounds(low, high):
+    """exp(log(3)) lies above 3: a gradient through the clamped way back into the box is 0 there."""
+    box = Box({"a": Log(low, high), "b": (-1.0, 3.0)})
+    theta = torch.tensor([[low, 0.0], [high, 0.0]], dtype=torch.float64)
+    slopes = to_unit_gradient(box, theta, torch.ones_like(theta))
+    assert torch.allclose(slopes, torch.stack([theta[:, 0] * math.log(high / low), torch.full((2,), 4.0)], 1))
 
 
 def test_contract():
