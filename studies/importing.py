@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from diffsim.errors import ArgumentError
+from diffsim.errors import ArgumentError, ArgumentTypeError
 from studies.errors import ConflictError
 from studies.executors.job import as_results, readable
 from studies.spaces.base import Space
@@ -50,8 +50,12 @@ def add_past(
 
     Raises:
         ArgumentError: A shape is wrong, or theta is not inside the space.
+        ArgumentTypeError: Theta, the outcome or x is no array of real numbers.
     """
-    points = torch.as_tensor(theta).detach().to("cpu", torch.float64, copy=True)
+    try:
+        points = torch.as_tensor(theta).detach().to("cpu", torch.float64, copy=True)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ArgumentTypeError(f"`theta` must hold real numbers, shape [n, {space.dim}], got {error}.") from None
     if points.ndim != 2 or points.shape[1] != space.dim or not len(points):
         raise ArgumentError(f"`theta` must have shape [n, {space.dim}], n at least 1, got {list(points.shape)}.")
     if not (inside := points.isfinite().all(1) & space.contains(points)).all():

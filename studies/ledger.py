@@ -3,13 +3,15 @@
 import contextlib
 import gc
 import threading
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from itertools import takewhile
+from operator import index
 from typing import Any
 
 import numpy as np
 import torch
 
+from diffsim.errors import ArgumentError, ArgumentTypeError
 from studies.columns import Columns, merged
 from studies.errors import ConflictError
 from studies.history import History, Trial
@@ -57,6 +59,27 @@ class Ledger:
         """The trials that are asked and not told, in order."""
         with self._lock:
             return list(self._untold)
+
+    def asked(self, trials: int | Sequence[int]) -> list[int]:
+        """Trials as a user names them, one or several, as numbers.
+
+        Raises:
+            ArgumentError: One was not asked, or is named twice.
+            ArgumentTypeError: They are no integers.
+        """
+        try:
+            numbers = [index(trial) for trial in (trials if isinstance(trials, Iterable) else [trials])]
+        except TypeError:
+            raise ArgumentTypeError(
+                f"`trials` must be a round, a trial's number or several, got {trials!r}. Pass what `ask` returned."
+            ) from None
+        if unknown := [number for number in numbers if not 0 <= number < self.n_trials]:
+            raise ArgumentError(
+                f"`trials` holds {unknown}, which were not asked: there are {self.n_trials} trials. Ask first."
+            )
+        if len(set(numbers)) < len(numbers):
+            raise ArgumentError(f"`trials` must differ, got {numbers}. Tell each trial once.")
+        return numbers
 
     def round_of(self, trial: int) -> RoundRecord:
         """The round that a trial was asked in."""

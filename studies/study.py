@@ -148,7 +148,7 @@ class Study:
 
         Raises:
             ArgumentError: The shape of the outcome or of x is wrong, or a trial was not asked.
-            ArgumentTypeError: The outcome is no array of real numbers.
+            ArgumentTypeError: The outcome is no array of real numbers, or a trial's number is no integer.
             ConflictError: A trial was told already.
         """
         numbers = self._numbers(trials)
@@ -175,6 +175,7 @@ class Study:
 
         Raises:
             ArgumentError: A shape is wrong, or theta is not inside the space.
+            ArgumentTypeError: Theta, the outcome or x is no array of real numbers.
         """
         return add_past(self.storage, self.name, self.space, theta, outcome, x, errors)
 
@@ -285,13 +286,5 @@ class Study:
             return self.strategy.answer(history, objective)
 
     def _numbers(self, trials: Round | int | Sequence[int]) -> list[int]:
-        numbers = [trials] if isinstance(trials, int) else list(trials.trials if isinstance(trials, Round) else trials)
         self._asker.ledger.read()
-        n_trials = self._asker.ledger.n_trials
-        if unknown := [number for number in numbers if not 0 <= number < n_trials]:
-            raise ArgumentError(
-                f"`trials` holds {unknown}, which were not asked: there are {n_trials} trials. Ask first."
-            )
-        if len(set(numbers)) < len(numbers):
-            raise ArgumentError(f"`trials` must differ, got {numbers}. Tell each trial once.")
-        return numbers
+        return self._asker.ledger.asked(trials.trials if isinstance(trials, Round) else trials)

@@ -263,11 +263,14 @@ def test_bad_tells_are_refused_and_leave_nothing():
         (asked, None, ArgumentTypeError, "got NoneType"),
         ([0, 7], [1.0, 2.0], ArgumentError, r"\[7\], which were not asked"),
         ([0, 0], [1.0, 2.0], ArgumentError, "must differ"),
+        ([0.0, 1.0], [1.0, 2.0], ArgumentTypeError, r"`trials` must be a round, .* got \[0.0, 1.0\]"),
+        ("ab", [1.0, 2.0], ArgumentTypeError, "got 'ab'"),
+        (None, [1.0], ArgumentTypeError, "got None"),
     ):
         with pytest.raises(error, match=message):
             study.tell(trials, outcome)
     assert len(study.history.pending) == 2
-    study.tell(0, [1.0])
+    study.tell(np.int64(0), [1.0])
     with pytest.raises(ConflictError, match="told already"):
         study.tell(0, [1.0])
     with pytest.raises(ArgumentError, match=r"has shape \[3\] where the study.s first has \[\]"):

@@ -8,7 +8,7 @@ import pytest
 import torch
 import xarray
 
-from diffsim.errors import ArgumentError
+from diffsim.errors import ArgumentError, ArgumentTypeError
 from studies.errors import StudyError
 from studies.history import History
 from studies.spaces.box import Box
@@ -137,4 +137,6 @@ def test_past_data_that_do_not_fit_are_refused(theta, outcome, message):
     study.tell(study.ask(), [[1.0]])
     with pytest.raises(ArgumentError, match=message):
         study.add(theta, outcome)
+    with pytest.raises(ArgumentTypeError, match="`theta` must hold real numbers"):
+        study.add("ab", [[1.0]])
     assert study.history.n_rounds == 1
