@@ -71,7 +71,9 @@ def check_names(names: Sequence[object]) -> tuple[str, ...]:
 
 
 def check_theta(theta: Tensor, dim: int) -> Tensor:
-    """The argument theta, of shape [n, d]."""
+    """The argument theta, a tensor of shape [n, d]."""
+    if not isinstance(theta, Tensor):
+        raise ArgumentTypeError(f"`theta` must be a tensor, got a {type(theta).__name__}. Pass torch.as_tensor(theta).")
     if theta.ndim != 2 or theta.shape[1] != dim:
         raise ArgumentError(f"`theta` must have shape [n, {dim}], got {list(theta.shape)}.")
     return theta

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from diffsim.errors import ArgumentError
+from diffsim.errors import ArgumentError, ArgumentTypeError
 from studies.spaces.base import check_names, check_theta
 
 __all__ = ["Pool"]
@@ -21,6 +21,7 @@ class Pool:
 
     Raises:
         ArgumentError: The shape is wrong, a candidate is not finite or repeated, or names are missing.
+        ArgumentTypeError: The candidates are no tensor, or the names no list of strings.
 
     Example:
         >>> pool = Pool(torch.tensor([[0.0], [1.0], [2.0]]), names=["length"])
@@ -29,6 +30,11 @@ class Pool:
     """
 
     def __init__(self, candidates: Tensor, names: Sequence[str]) -> None:
+        if isinstance(names, str) or not isinstance(candidates, Tensor):
+            raise ArgumentTypeError(
+                f"`candidates` must be a tensor and `names` a list of strings, got a {type(candidates).__name__} and "
+                f"{names!r}. Pass Pool(torch.as_tensor(candidates), ['a', 'b'])."
+            )
         self.names = check_names(list(names))
         if candidates.ndim != 2 or candidates.shape[1] != len(self.names) or candidates.shape[0] == 0:
             raise ArgumentError(

@@ -19,7 +19,7 @@ from studies.strategies.model_based import ModelBased
 from studies.strategies.modelling import modelling
 from studies.strategies.outputs import Outputs, check_functions, predict
 from studies.strategies.search import cover, search_minimum
-from studies.strategies.settings import check_count, check_objective, start_point
+from studies.strategies.settings import check_asked, check_count, check_objective, start_point
 from studies.strategies.success import Success, coordinates
 
 __all__ = ["ConstrainedImprovement"]
@@ -116,9 +116,15 @@ class ConstrainedImprovement:
 
         Returns:
             Mean objective, its standard deviation, and the probability of being feasible, float64, each of shape [n].
+
+        Raises:
+            ArgumentError: Theta has the wrong shape, or there is nothing to learn from.
+            ArgumentTypeError: Theta is no tensor.
         """
+        outputs = self._outputs(history)
+        theta = check_asked(theta, history.space, len(outputs))
         with modelling(torch.Generator().manual_seed(0)):
-            mean, deviation = (part.detach() for part in predict(self._outputs(history).fit(), theta.double()))
+            mean, deviation = (part.detach() for part in predict(outputs.fit(), theta))
         return mean[:, 0], deviation[:, 0], _log_feasible(mean, deviation).exp()
 
     def _outputs(self, history: History) -> Outputs:

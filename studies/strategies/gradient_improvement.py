@@ -14,7 +14,7 @@ from studies.history import History, Proposal
 from studies.objective import Objective
 from studies.spaces.box import Box
 from studies.strategies.search import descend, search_minimum
-from studies.strategies.settings import check_count, start_point
+from studies.strategies.settings import check_asked, check_count, start_point
 from studies.strategies.sobol import Sobol
 from surrogates.gradient_process import GradientProcess, Kernel, gradient_process
 
@@ -104,9 +104,15 @@ class GradientImprovement:
 
         Returns:
             Mean and standard deviation, float64, each of shape [n].
+
+        Raises:
+            ArgumentError: Theta has the wrong shape, or there is nothing to learn from.
+            ArgumentTypeError: Theta is no tensor.
         """
+        box = smooth_box(history.space, self)
+        theta = check_asked(theta, box, len(history))
         with torch.no_grad():
-            return self._model(history).posterior(smooth_box(history.space, self).to_unit(theta.double()))
+            return self._model(history).posterior(box.to_unit(theta))
 
     def _model(self, history: History, fit: Tensor | None = None) -> GradientProcess:
         """The process in the unit cube."""

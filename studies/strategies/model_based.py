@@ -10,7 +10,7 @@ from botorch.exceptions import UnsupportedError
 from botorch.optim import optimize_acqf
 from torch import Tensor
 
-from diffsim.errors import ArgumentError
+from diffsim.errors import ArgumentError, ArgumentTypeError
 from studies.history import History, Proposal
 from studies.spaces.base import Rounded, Space
 from studies.spaces.box import Box
@@ -18,6 +18,7 @@ from studies.spaces.pool import Pool
 from studies.strategies.base import Strategy
 from studies.strategies.projected_search import descend_projected
 from studies.strategies.random import Random
+from studies.strategies.settings import check_count
 from studies.strategies.sobol import Sobol
 from studies.strategies.success import Success, coordinates
 
@@ -50,6 +51,7 @@ class ModelBased(Generic[M]):
     Raises:
         ArgumentError: A count is out of its range, or trials are pending (or a round has several) and the acquisition
             cannot take them into account.
+        ArgumentTypeError: `fit` or `acquire` is no function, or the latter makes no acquisition function.
 
     Source: Jones, Schonlau and Welch, 1998; Balandat et al., 2020, arXiv 1910.06403.
     """
@@ -63,9 +65,11 @@ class ModelBased(Generic[M]):
     restarts: int = 4
 
     def __post_init__(self) -> None:
+        for name, function in (("fit", self.fit), ("acquire", self.acquire)):
+            if not callable(function):
+                raise ArgumentTypeError(f"`{name}` must be a function, got {function!r}.")
         for name, least in (("start", 1), ("candidates", 1), ("climb", 0), ("restarts", 1)):
-            if (value := getattr(self, name)) < least:
-                raise ArgumentError(f"`{name}` must be at least {least}, got {value}.")
+            check_count(name, getattr(self, name), least)
 
     def propose(self, history: History, n: int, generator: torch.Generator) -> Proposal:
         missing = self.start - len(history) - len(history.pending)
@@ -73,6 +77,8 @@ class ModelBased(Generic[M]):
             default = Sobol() if isinstance(history.space, Box) else Random()
             return (self.initial or default).propose(history, n, generator)
         acquisition = self.acquire(self.fit(history), history)
+        if not isinstance(acquisition, AcquisitionFunction):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise ArgumentTypeError(f"`acquire` must return a BoTorch AcquisitionFunction, got {acquisition!r}.")
         success = Success.of(history.space, history.theta, history.failed)
         chosen: list[Tensor] = []
         values: list[float] = []

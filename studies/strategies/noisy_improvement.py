@@ -15,7 +15,7 @@ from studies.strategies.box_search import around, search_box
 from studies.strategies.improvement_model import ImprovementModel
 from studies.strategies.means import Means, mean_objectives, means_of
 from studies.strategies.plan import Plan
-from studies.strategies.settings import check_count, check_objective, start_point
+from studies.strategies.settings import check_asked, check_count, check_objective, start_point
 from studies.strategies.sobol import Sobol
 from studies.strategies.success import Success, likely, parted
 from surrogates.threads import one_thread
@@ -109,10 +109,15 @@ class NoisyExpectedImprovement:
 
         Returns:
             Mean and standard deviation, float64, each of shape [n].
+
+        Raises:
+            ArgumentError: Theta has the wrong shape, or there is nothing to learn from.
+            ArgumentTypeError: Theta is no tensor.
         """
-        means = mean_objectives(self.objective, history)
+        box, means = _box(history), mean_objectives(self.objective, history)
+        theta = check_asked(theta, box, len(means.mean))
         with one_thread():
-            return self._model(means, _box(history)).moments(theta.double())
+            return self._model(means, box).moments(theta)
 
     def batch(self, history: History) -> int:
         """The repetitions that are left of the point, or those of the next one."""

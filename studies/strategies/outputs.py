@@ -11,7 +11,7 @@ from torch import Tensor
 from diffsim.errors import ArgumentTypeError
 from studies.history import History, Trial
 from studies.objective import Objective, evaluate_objective
-from studies.strategies.settings import check_objective
+from studies.strategies.settings import is_function
 from surrogates.gaussian_process import gaussian_process
 
 __all__ = ["Outputs", "check_functions", "predict"]
@@ -69,6 +69,5 @@ def check_functions(name: str, functions: object) -> None:
     if isinstance(functions, str) or not isinstance(functions, Sequence):
         raise ArgumentTypeError(f"`{name}` must be a list of functions of the outcome, got {functions!r}.")
     for function in functions:
-        if function is None:
-            raise ArgumentTypeError(f"`{name}` must hold functions of the outcome, got None.")
-        check_objective(function)
+        if not is_function(function):
+            raise ArgumentTypeError(f"`{name}` must hold functions of the outcome, got {function!r}.")

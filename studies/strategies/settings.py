@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 
 from diffsim.errors import ArgumentError, ArgumentTypeError
-from studies.spaces.base import Rounded, Space
+from studies.spaces.base import Rounded, Space, check_theta
 from studies.spaces.box import Box
 
-__all__ = ["box_of", "check_count", "check_objective", "start_point", "widths_of"]
+__all__ = ["box_of", "check_asked", "check_count", "check_objective", "is_function", "start_point", "widths_of"]
 
 
 def check_count(name: str, count: object, least: int = 1) -> None:
@@ -19,12 +19,34 @@ def check_count(name: str, count: object, least: int = 1) -> None:
         raise ArgumentError(f"`{name}` must be an integer of at least {least}, got {count!r}.")
 
 
+def check_asked(theta: Tensor, space: Space, n: int) -> Tensor:
+    """Where a model is asked for its estimate, float64, shape [k, d].
+
+    Args:
+        theta: As it was given.
+        space: The study's space.
+        n: The number of trials that the model can learn from.
+
+    Raises:
+        ArgumentError: It has the wrong shape, or there is no such trial.
+        ArgumentTypeError: It is no tensor.
+    """
+    if not n:
+        raise ArgumentError("`history` must hold a complete trial with a finite objective, got none. Run the study.")
+    return check_theta(theta, space.dim).double()
+
+
 def check_objective(objective: object) -> None:
     """Raises ArgumentTypeError unless an objective is None or callable."""
-    if objective is not None and (isinstance(objective, type) or not callable(objective)):
+    if objective is not None and not is_function(objective):
         raise ArgumentTypeError(
             f"`objective` must be None or a function of the outcome, got {objective!r}. Pass `lambda y: y.sum(-1)`."
         )
+
+
+def is_function(given: object) -> bool:
+    """Whether it can be called and is no class."""
+    return callable(given) and not isinstance(given, type)
 
 
 def box_of(space: Space, strategy: object) -> Box:
@@ -54,6 +76,7 @@ def start_point(space: Space, start: Sequence[float] | Tensor | None) -> Tensor:
 
     Raises:
         ArgumentError: The point has not one number a parameter, or lies outside the space.
+        ArgumentTypeError: It is no list of numbers.
 
     Example:
         >>> start_point(Box({"a": (0, 1), "b": (-1, 5)}), None)
@@ -63,7 +86,7 @@ def start_point(space: Space, start: Sequence[float] | Tensor | None) -> Tensor:
         middle = torch.full((space.dim,), 0.5, dtype=torch.float64)
         centre = space.from_unit(middle) if isinstance(space, Box) else space.bounds.mean(0)
         return space.round(centre[None])[0] if isinstance(space, Rounded) else centre
-    point = torch.as_tensor(start, dtype=torch.float64).detach().cpu()
+    point = _numbers("start", start)
     if point.shape != (space.dim,):
         raise ArgumentError(
             f"`start` must hold {space.dim} numbers, one for each of {list(space.names)}, got {point.tolist()}."
@@ -82,8 +105,9 @@ def widths_of(name: str, width: float | Sequence[float], space: Space) -> Tensor
 
     Raises:
         ArgumentError: A width is not positive and finite, or there is not one for each parameter.
+        ArgumentTypeError: It is no number, and no list of numbers.
     """
-    widths = torch.as_tensor(width, dtype=torch.float64)
+    widths = _numbers(name, width)
     if widths.shape not in ((), (space.dim,)) or not all(
         math.isfinite(value) and value > 0 for value in widths.flatten()
     ):
@@ -92,3 +116,10 @@ def widths_of(name: str, width: float | Sequence[float], space: Space) -> Tensor
             f"got {widths.tolist()}."
         )
     return widths.expand(space.dim)
+
+
+def _numbers(name: str, given: object) -> Tensor:
+    try:
+        return torch.as_tensor(given, dtype=torch.float64).detach().cpu()
+    except (TypeError, ValueError, RuntimeError):
+        raise ArgumentTypeError(f"`{name}` must be a number, or a list of numbers, got {given!r}.") from None

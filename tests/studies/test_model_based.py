@@ -8,7 +8,7 @@ import torch
 from botorch.acquisition import LogExpectedImprovement, qLogNoisyExpectedImprovement
 from botorch.acquisition.acquisition import AcquisitionFunction
 
-from diffsim.errors import ArgumentError
+from diffsim.errors import ArgumentError, ArgumentTypeError
 from diffsim.fields.gaussian_process import GaussianProcessHamiltonian
 from diffsim.integrate.solver import Solver
 from diffsim.systems import MassSpring
@@ -213,6 +213,16 @@ def test_an_acquisition_without_pending_points_says_so():
 def test_bad_counts(arguments, name):
     with pytest.raises(ArgumentError, match=f"`{name}`"):
         ModelBased(nothing, bump(), **arguments)
+
+
+def test_functions_that_are_none_are_refused():
+    with pytest.raises(ArgumentTypeError, match="`fit` must be a function, got None"):
+        ModelBased(None, bump())
+    with pytest.raises(ArgumentTypeError, match="`acquire` must be a function, got 'ei'"):
+        ModelBased(nothing, "ei")
+    history = History.from_tensors(SQUARE, SQUARE.sample(3, seeded()), torch.zeros(3))
+    with pytest.raises(ArgumentTypeError, match="`acquire` must return a BoTorch AcquisitionFunction, got None"):
+        ModelBased(nothing, lambda model, history: None).propose(history, 1, seeded())
 
 
 # Studies

@@ -85,3 +85,12 @@ def test_points_under_way_are_not_proposed_again():
 def test_counts_are_checked():
     with pytest.raises(ArgumentError, match="`initial`"):
         NoisyExpectedImprovement(initial=0)
+
+
+def test_an_estimate_needs_trials_and_rows():
+    strategy, theta = NoisyExpectedImprovement(), torch.rand(3, 2, dtype=torch.float64)
+    with pytest.raises(ArgumentError, match="`history` must hold a complete trial"):
+        strategy.estimate(History(SQUARE), theta)
+    history = History.from_tensors(SQUARE, theta, theta.sum(1))
+    with pytest.raises(ArgumentError, match=r"`theta` must have shape \[n, 2\], got \[2\]"):
+        strategy.estimate(history, theta[0])

@@ -164,6 +164,9 @@ def test_settings_are_checked(name):
         replace(RIVALS[name], repeats=0)
     with pytest.raises(ArgumentTypeError, match="`objective`"):
         replace(RIVALS[name], objective=3.0)
+    if hasattr(RIVALS[name], "start"):
+        with pytest.raises(ArgumentTypeError, match="`start` must be a number, or a list of numbers, got 'ab'"):
+            replace(RIVALS[name], start="ab").propose(History(SQUARE), 1, torch.Generator())
 
 
 @each

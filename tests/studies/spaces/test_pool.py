@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from diffsim.errors import ArgumentError
+from diffsim.errors import ArgumentError, ArgumentTypeError
 from studies.spaces.base import Space
 from studies.spaces.pool import Pool
 
@@ -31,6 +31,12 @@ def test_pool_holds_its_candidates():
 def test_bad_candidates_are_named(candidates, message):
     with pytest.raises(ArgumentError, match=message):
         Pool(candidates, names=["a"])
+
+
+@pytest.mark.parametrize(("candidates", "names"), [([[0.0], [1.0]], ["a"]), (torch.eye(2), "ab")])
+def test_what_is_no_tensor_or_no_list_of_names_is_told(candidates, names):
+    with pytest.raises(ArgumentTypeError, match=r"`candidates` must be a tensor and `names` a list"):
+        Pool(candidates, names)
 
 
 def test_a_used_up_pool_says_so():

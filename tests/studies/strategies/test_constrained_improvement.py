@@ -99,7 +99,9 @@ def test_settings_are_checked():
         ConstrainedImprovement(cost)
     with pytest.raises(ArgumentTypeError, match="`constraints` must be a list"):
         ConstrainedImprovement(cost, load)
-    with pytest.raises(ArgumentTypeError, match="got None"):
+    with pytest.raises(ArgumentError, match="`history` must hold a complete trial"):
+        STRATEGY.estimate(History(SQUARE), torch.zeros(1, 2))
+    with pytest.raises(ArgumentTypeError, match="`constraints` must hold functions of the outcome, got None"):
         ConstrainedImprovement(cost, [None])
     with pytest.raises(ArgumentError, match="`probability`"):
         ConstrainedImprovement(cost, [load], probability=1.0)

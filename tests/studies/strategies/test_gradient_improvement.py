@@ -144,6 +144,8 @@ def test_settings_and_spaces_are_checked():
         GradientImprovement(initial=0)
     with pytest.raises(ArgumentError, match="`kernel`"):
         GradientImprovement(kernel="cubic")
+    with pytest.raises(ArgumentError, match="`history` must hold a complete trial"):
+        GradientImprovement().estimate(History(SQUARE), torch.zeros(1, 2))
     pool = Pool(SQUARE.sobol(9, seed=0), ["a", "b"])
     with pytest.raises(ArgumentTypeError, match="needs a Box of real parameters"):
         GradientImprovement().propose(History(pool), 1, torch.Generator())

@@ -93,5 +93,5 @@ def test_settings_are_checked():
         HypervolumeImprovement(first)
     with pytest.raises(ArgumentError, match="`reference` must hold 2"):
         HypervolumeImprovement([first, second], reference=(1.0,))
-    with pytest.raises(ArgumentTypeError, match="`objective`"):
+    with pytest.raises(ArgumentTypeError, match="`objectives` must hold functions"):
         HypervolumeImprovement([first, 3])
