@@ -63,7 +63,7 @@ class Study:
         space: The design space.
         strategy: What chooses the trials. A resumed study may go on with another strategy: it warns, and each round's
             record names the strategy that proposed it.
-        storage: "memory", a URL such as "sqlite:///runs.db", a path, or a storage.
+        storage: "memory", a URL such as "sqlite:///runs.db", a file as a `pathlib.Path`, or a storage.
         seed: Equal seeds give equal studies.
         name: The study's name in the storage.
 
@@ -96,8 +96,8 @@ class Study:
             raise ArgumentTypeError(f"`strategy` must have a method `propose`, got {strategy!r}. Pass Sobol(), say.")
         if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**63:
             raise ArgumentError(f"`seed` must be an integer from 0 to 2**63 - 1, got {seed!r}.")
-        if not isinstance(name, str) or not name:
-            raise ArgumentError(f"`name` must be a string that is not empty, got {name!r}.")
+        if not isinstance(name, str) or not name or not name.isprintable():
+            raise ArgumentError(f"`name` must be a string that is not empty and can be printed, got {name!r}.")
         self.space, self.strategy, self.seed, self.name = space, strategy, seed, name
         self.storage = open_storage(storage)
         record = make_record(name, space, strategy, seed)

@@ -37,9 +37,10 @@ def open_storage(storage: str | os.PathLike[str] | Storage, create: bool = True)
 
         return PostgreSQLStorage(storage.replace("postgres://", "postgresql://", 1), create)
     if isinstance(storage, str) and (not storage.startswith(SQLITE) or storage == SQLITE or "?" in storage):
+        mend = "" if "://" in storage or not storage else f' For a file, pass "{SQLITE}{storage}".'
         raise StorageError(
             '`storage` must be "memory", or like "sqlite:///runs.db" or "postgresql://user@host/database", got '
-            f"{_without_password(storage)!r}."
+            f"{_without_password(storage)!r}.{mend}"
         )
     from studies.storage.sqlite import SQLiteStorage
 

@@ -347,7 +347,13 @@ def test_bad_studies_are_refused():
     ):
         with pytest.raises(ArgumentTypeError, match=message):
             Study(*arguments)
-    for options, message in (({"seed": -1}, "`seed`"), ({"seed": 0.5}, "`seed`"), ({"name": ""}, "`name`")):
+    for options, message in (
+        ({"seed": -1}, "`seed`"),
+        ({"seed": 0.5}, "`seed`"),
+        ({"name": ""}, "`name`"),
+        ({"name": "a\0b"}, "`name`"),
+        ({"name": "\udcff"}, "`name`"),
+    ):
         with pytest.raises(ArgumentError, match=message):
             Study(BOX, Random(), **options)
     with pytest.raises(ArgumentTypeError, match="`simulator` must be callable"):

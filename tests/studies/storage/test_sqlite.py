@@ -42,6 +42,11 @@ def test_other_urls_are_refused(url):
         Study(BOX, Sobol(), url)
 
 
+def test_the_name_of_a_file_is_told_as_a_url():
+    with pytest.raises(StorageError, match='For a file, pass "sqlite:///runs.db"'):
+        Study(BOX, Sobol(), "runs.db")
+
+
 @pytest.mark.parametrize("storage", [None, 3, MemoryStorage])
 def test_other_objects_are_refused(storage):
     with pytest.raises(ArgumentTypeError, match="`storage` must be"):
