@@ -43,7 +43,7 @@ def test_other_urls_are_refused(url):
 
 
 def test_the_name_of_a_file_is_told_as_a_url():
-    with pytest.raises(StorageError, match='For a file, pass "sqlite:///runs.db"'):
+    with pytest.raises(StorageError, match=r'For a file, pass "sqlite:///runs\.db"'):
         Study(BOX, Sobol(), "runs.db")
 
 
