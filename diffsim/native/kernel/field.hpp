@@ -98,9 +98,12 @@ class FieldWork {
       const bool energy = part.spec.energy;
       energy ? work_[i].energy_gradient(rows, kept, results_[i].get()) : work_[i].value(rows, kept, results_[i].get());
       const int width = energy ? part.net.in_width() : part.net.out_width();
-      for (int m = 0; m < rows; ++m)
-        for (int j = 0; j < part.n; ++j)
-          f[size_t(m) * field_.dimension + part.spec.to[j]] += Real(part.spec.sign[j]) * results_[i].get()[m * width + j];
+      for (int j = 0; j < part.n; ++j) {
+        const Real sign = Real(part.spec.sign[j]);
+        const Real* from = results_[i].get() + j;
+        Real* to = f + part.spec.to[j];
+        for (int m = 0; m < rows; ++m) to[size_t(m) * field_.dimension] += sign * from[size_t(m) * width];
+      }
     }
   }
   void evaluate(int rows, const Real* t, const Real* y, FieldRecord& record, Real* f) {
@@ -113,17 +116,20 @@ class FieldWork {
       const Part& part = field_.parts[i];
       const bool energy = part.spec.energy;
       const int width = energy ? part.net.in_width() : part.net.out_width(), in_width = part.net.in_width();
-      for (int m = 0; m < rows; ++m)
-        for (int j = 0; j < part.n; ++j)
-          results_[i].get()[m * width + j] =
-              Real(part.spec.sign[j]) * adjoint[size_t(m) * field_.dimension + part.spec.to[j]];
+      for (int j = 0; j < part.n; ++j) {
+        const Real sign = Real(part.spec.sign[j]);
+        const Real* from = adjoint + part.spec.to[j];
+        Real* to = results_[i].get() + j;
+        for (int m = 0; m < rows; ++m) to[size_t(m) * width] = sign * from[size_t(m) * field_.dimension];
+      }
       Real* input = inputs_[i].get();
       energy ? work_[i].reverse_energy_gradient(rows, record.parts[i], results_[i].get(), input)
              : work_[i].reverse_value(rows, record.parts[i], results_[i].get(), input);
       const int skip = part.spec.time ? 1 : 0;
-      for (int m = 0; m < rows; ++m)
-        for (int j = skip; j < part.net.n_in(); ++j)
-          y_adjoint[size_t(m) * field_.dimension + part.spec.first + j - skip] += input[m * in_width + j];
+      for (int j = skip; j < part.net.n_in(); ++j) {
+        Real* to = y_adjoint + part.spec.first + j - skip;
+        for (int m = 0; m < rows; ++m) to[size_t(m) * field_.dimension] += input[m * in_width + j];
+      }
     }
   }
   void reverse(int rows, const FieldRecord& record, const Real* adjoint, Real* y_adjoint) {
@@ -141,11 +147,12 @@ class FieldWork {
  private:
   void gather(int rows, const Part& part, const Real* t, const Real* y, Real* input) const {
     const int skip = part.spec.time ? 1 : 0, width = part.net.in_width();
-    for (int m = 0; m < rows; ++m) {
-      for (int j = part.net.n_in(); j < width; ++j) input[m * width + j] = 0;
-      if (skip) input[m * width] = t[m];
-      for (int j = skip; j < part.net.n_in(); ++j)
-        input[m * width + j] = y[size_t(m) * field_.dimension + part.spec.first + j - skip];
+    if (part.net.n_in() < width)
+      for (int m = 0; m < rows; ++m) store(input + size_t(m + 1) * width - kWidth, Vector{});
+    for (int m = 0; skip && m < rows; ++m) input[m * width] = t[m];
+    for (int j = skip; j < part.net.n_in(); ++j) {
+      const Real* from = y + part.spec.first + j - skip;
+      for (int m = 0; m < rows; ++m) input[m * width + j] = from[size_t(m) * field_.dimension];
     }
   }
 

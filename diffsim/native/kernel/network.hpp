@@ -7,7 +7,7 @@
 class OuterProducts {
  public:
   OuterProducts(int n_out, int n_in, int rows)
-      : n_out_(n_out), left_width_(padded(n_out)), right_width_(padded(n_in)), rows_(rows),
+      : n_out_(n_out), n_in_(n_in), left_width_(padded(n_out)), right_width_(padded(n_in)), rows_(rows),
         left_(size_t(rows) * left_width_), right_(size_t(rows) * right_width_), sum_(size_t(n_out) * right_width_) {}
 
   void add(int rows, const Real* left, const Real* right) {
@@ -18,14 +18,14 @@ class OuterProducts {
   }
   void flush() {
     if (count_ == 0) return;
-    product(n_out_, right_width_, count_, {left_.get(), 1, left_width_}, right_.get(), right_width_, sum_.get(),
+    product(n_out_, n_in_, count_, {left_.get(), 1, left_width_}, right_.get(), right_width_, sum_.get(),
             right_width_, sum_.get(), right_width_);
     count_ = 0;
   }
   const Real* row(int i) const { return sum_.get() + size_t(i) * right_width_; }
 
  private:
-  int n_out_, left_width_, right_width_, rows_, count_ = 0;
+  int n_out_, n_in_, left_width_, right_width_, rows_, count_ = 0;
   Buffer left_, right_, sum_;
 };
 
@@ -35,7 +35,7 @@ class NetworkWork {
   enum Purpose { kForward, kState, kWeights };  // no reverse, one in the input alone, or one in the weights too
 
   NetworkWork(const Network& net, int rows, bool energy, Purpose purpose)
-      : net_(net), purpose_(purpose), one_(size_t(rows) * net.widest()), two_(one_.size()), three_(one_.size()) {
+      : net_(net), purpose_(purpose), one_(size_t(rows) * net.widest()), two_(one_.size()) {
     if (purpose != kForward && energy)
       for (int l = 0; l < 2 * net.hidden(); ++l) tangents_.emplace_back(one_.size());
     if (purpose != kWeights) return;
@@ -55,7 +55,7 @@ class NetworkWork {
     if (last.n_out <= kFew)
       dots(rows, last.n_out, last.in_width, a, last.backward.get(), last.bias.get(), out, last.out_width);
     else
-      product(rows, last.out_width, last.n_in, {a, last.in_width, 1}, last.forward.get(), last.out_width,
+      product(rows, last.n_out, last.n_in, {a, last.in_width, 1}, last.forward.get(), last.out_width,
               last.bias.get(), 0, out, last.out_width);
   }
 
@@ -108,7 +108,7 @@ class NetworkWork {
     for (int l = 0; l < h; ++l) {
       const Layer& layer = net_.layers[l];
       Real *z = tangents_[2 * l].get(), *a = tangents_[2 * l + 1].get();
-      product(rows, layer.out_width, layer.n_in, {along, layer.in_width, 1}, layer.forward.get(), layer.out_width,
+      product(rows, layer.n_out, layer.n_in, {along, layer.in_width, 1}, layer.forward.get(), layer.out_width,
               nullptr, 0, z, layer.out_width);
       record.derivatives(l, [&](auto derivatives) {
         for (int i = 0; i < rows * layer.out_width; i += kWidth) {
@@ -166,10 +166,10 @@ class NetworkWork {
     const Real* a = record.input();
     for (int l = 0; l < net_.hidden(); ++l) {
       const Layer& layer = net_.layers[l];
-      Real* z = three_.get();
-      product(rows, layer.out_width, layer.n_in, {a, layer.in_width, 1}, layer.forward.get(), layer.out_width,
+      Real* z = record.value(l);
+      product(rows, layer.n_out, layer.n_in, {a, layer.in_width, 1}, layer.forward.get(), layer.out_width,
               layer.bias.get(), 0, z, layer.out_width);
-      activate(net_.activation, z, record.value(l), record.slope(l), record.bend(l), rows * layer.out_width);
+      activate(net_.activation, z, z, record.slope(l), record.bend(l), rows * layer.out_width);
       a = record.value(l);
     }
     return a;
@@ -179,7 +179,7 @@ class NetworkWork {
     if (layer.n_in <= kFew)
       dots(rows, layer.n_in, layer.out_width, z, layer.forward.get(), nullptr, out, layer.in_width);
     else
-      product(rows, layer.in_width, layer.n_out, {z, layer.out_width, 1}, layer.backward.get(), layer.in_width, nullptr,
+      product(rows, layer.n_in, layer.n_out, {z, layer.out_width, 1}, layer.backward.get(), layer.in_width, nullptr,
               0, out, layer.in_width);
   }
 
@@ -201,7 +201,7 @@ class NetworkWork {
 
   const Network& net_;
   Purpose purpose_;
-  Buffer one_, two_, three_, ones_;
+  Buffer one_, two_, ones_;
   std::vector<Buffer> tangents_, bias_;
   std::vector<OuterProducts> outer_;
 };

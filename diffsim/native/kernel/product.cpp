@@ -4,23 +4,27 @@
 namespace {
 
 // One tile in registers: c[m, :] = start[m, :] + sum_k a(m, k) b[k, :], Rows x (Columns vectors).
-template <int Rows, int Columns>
+template <class V, int Rows, int Columns>
 inline __attribute__((always_inline)) void tile(int inner, Left a, const Real* b, ptrdiff_t b_row, const Real* start,
                                                 ptrdiff_t start_row, Real* c, ptrdiff_t c_row) {
   // Few rows: several sums at once hide the latency of the additions.
   constexpr int Parallel = Rows * Columns >= 8 ? 1 : Rows * Columns >= 4 ? 2 : 4;
-  Vector sums[Parallel][Rows][Columns];
+  constexpr int width = sizeof(V) / sizeof(Real);
+  V sums[Parallel][Rows][Columns];
+#pragma GCC unroll 4
   for (int p = 0; p < Parallel; ++p)
+#pragma GCC unroll 8
     for (int m = 0; m < Rows; ++m)
+#pragma GCC unroll 16
       for (int j = 0; j < Columns; ++j)
-        sums[p][m][j] = p == 0 && start != nullptr ? load(start + m * start_row + j * kWidth) : Vector{};
+        sums[p][m][j] = p == 0 && start != nullptr ? load<V>(start + m * start_row + j * width) : V{};
   int k = 0;
   for (; k + Parallel <= inner; k += Parallel)
 #pragma GCC unroll 4
     for (int p = 0; p < Parallel; ++p) {
-      Vector columns[Columns];
+      V columns[Columns];
 #pragma GCC unroll 16
-      for (int j = 0; j < Columns; ++j) columns[j] = load(b + (k + p) * b_row + j * kWidth);
+      for (int j = 0; j < Columns; ++j) columns[j] = load<V>(b + (k + p) * b_row + j * width);
 #pragma GCC unroll 8
       for (int m = 0; m < Rows; ++m) {
         const Real x = a.data[m * a.row + (k + p) * a.step];
@@ -28,19 +32,24 @@ inline __attribute__((always_inline)) void tile(int inner, Left a, const Real* b
         for (int j = 0; j < Columns; ++j) sums[p][m][j] += x * columns[j];
       }
     }
-  for (; k < inner; ++k)
+  for (; Parallel > 1 && k < inner; ++k)
+#pragma GCC unroll 8
     for (int m = 0; m < Rows; ++m)
+#pragma GCC unroll 16
       for (int j = 0; j < Columns; ++j)
-        sums[0][m][j] += a.data[m * a.row + k * a.step] * load(b + k * b_row + j * kWidth);
+        sums[0][m][j] += a.data[m * a.row + k * a.step] * load<V>(b + k * b_row + j * width);
+#pragma GCC unroll 8
   for (int m = 0; m < Rows; ++m)
+#pragma GCC unroll 16
     for (int j = 0; j < Columns; ++j) {
-      Vector total = sums[0][m][j];
+      V total = sums[0][m][j];
+#pragma GCC unroll 4
       for (int p = 1; p < Parallel; ++p) total += sums[p][m][j];
-      store(c + m * c_row + j * kWidth, total);
+      store(c + m * c_row + j * width, total);
     }
 }
 
-template <int Columns>
+template <class V, int Columns>
 inline void column_block(int rows, int inner, Left a, const Real* b, ptrdiff_t b_row, const Real* start,
                          ptrdiff_t start_row, Real* c, ptrdiff_t c_row) {
   constexpr int most = kMaxColumns == 4 ? (Columns == 4 ? 6 : 8) : 6;
@@ -53,7 +62,7 @@ inline void column_block(int rows, int inner, Left a, const Real* b, ptrdiff_t b
     switch (count) {
 #define DIFFSIM_CASE(R) \
   case R: \
-    if constexpr (R <= most) tile<R, Columns>(inner, part, b, b_row, from, start_row, to, c_row); \
+    if constexpr (R <= most) tile<V, R, Columns>(inner, part, b, b_row, from, start_row, to, c_row); \
     break;
       DIFFSIM_CASE(1) DIFFSIM_CASE(2) DIFFSIM_CASE(3) DIFFSIM_CASE(4)
       DIFFSIM_CASE(5) DIFFSIM_CASE(6) DIFFSIM_CASE(7) DIFFSIM_CASE(8)
@@ -67,7 +76,7 @@ inline void column_block(int rows, int inner, Left a, const Real* b, ptrdiff_t b
 inline bool single_row(int vectors, int inner, Left a, const Real* b, ptrdiff_t b_row, const Real* start, Real* c) {
   switch (vectors) {
 #define DIFFSIM_CASE(C) \
-  case C: tile<1, C>(inner, a, b, b_row, start, 0, c, 0); return true;
+  case C: tile<Vector, 1, C>(inner, a, b, b_row, start, 0, c, 0); return true;
     DIFFSIM_CASE(1) DIFFSIM_CASE(2) DIFFSIM_CASE(3) DIFFSIM_CASE(4) DIFFSIM_CASE(5) DIFFSIM_CASE(6) DIFFSIM_CASE(7)
     DIFFSIM_CASE(8)
 #if defined(__AVX512F__)
@@ -112,51 +121,94 @@ inline Real sum_of(Vector v) {
   return v[0];
 }
 
-}  // namespace
-
-void product(int rows, int columns, int inner, Left a, const Real* b, ptrdiff_t b_row, const Real* start,
-             ptrdiff_t start_row, Real* c, ptrdiff_t c_row) {
-  if (rows == 1 && single_row(columns / kWidth, inner, a, b, b_row, start, c)) return;
-  const int vectors = columns / kWidth, blocks = (vectors + kMaxColumns - 1) / kMaxColumns;
+// All rows, in blocks of columns.
+template <class V>
+inline void columns_of(int vectors, int rows, int inner, Left a, const Real* b, ptrdiff_t b_row, const Real* start,
+                       ptrdiff_t start_row, Real* c, ptrdiff_t c_row) {
+  const int blocks = (vectors + kMaxColumns - 1) / kMaxColumns;
   for (int block = 0, j = 0; block < blocks; ++block) {
     const int count = (vectors - j + blocks - block - 1) / (blocks - block);
-    const Real* weights = b + j * kWidth;
-    const Real* from = start == nullptr ? nullptr : start + j * kWidth;
-    Real* to = c + j * kWidth;
+    const ptrdiff_t at = ptrdiff_t(j) * (sizeof(V) / sizeof(Real));
+    const Real* from = start == nullptr ? nullptr : start + at;
     switch (count) {
-      case 1: column_block<1>(rows, inner, a, weights, b_row, from, start_row, to, c_row); break;
-      case 2: column_block<2>(rows, inner, a, weights, b_row, from, start_row, to, c_row); break;
+      case 1: column_block<V, 1>(rows, inner, a, b + at, b_row, from, start_row, c + at, c_row); break;
+      case 2: column_block<V, 2>(rows, inner, a, b + at, b_row, from, start_row, c + at, c_row); break;
 #if defined(__AVX512F__)
-      case 3: column_block<3>(rows, inner, a, weights, b_row, from, start_row, to, c_row); break;
-      case 4: column_block<4>(rows, inner, a, weights, b_row, from, start_row, to, c_row); break;
+      case 3: column_block<V, 3>(rows, inner, a, b + at, b_row, from, start_row, c + at, c_row); break;
+      case 4: column_block<V, 4>(rows, inner, a, b + at, b_row, from, start_row, c + at, c_row); break;
 #endif
     }
     j += count;
   }
 }
 
+}  // namespace
+
+void product(int rows, int columns, int inner, Left a, const Real* b, ptrdiff_t b_row, const Real* start,
+             ptrdiff_t start_row, Real* c, ptrdiff_t c_row) {
+  const int vectors = padded(columns) / kWidth;
+  if (rows == 1 && single_row(vectors, inner, a, b, b_row, start, c)) return;
+#if defined(__AVX512F__)
+  // Where the last vector is half empty, vectors half as wide do less work at the same rate.
+  constexpr int half = kWidth / 2;
+  const int halves = (columns + half - 1) / half;
+  if (halves < 2 * vectors) {
+    columns_of<HalfVector>(halves, rows, inner, a, b, b_row, start, start_row, c, c_row);
+    for (int m = 0; m < rows; ++m) store(c + m * c_row + halves * half, HalfVector{});
+    return;
+  }
+#endif
+  columns_of<Vector>(vectors, rows, inner, a, b, b_row, start, start_row, c, c_row);
+}
+
+namespace {
+
+// As many rows as give a vector of sums: all of them at once.
+template <int Outputs>
+int dots_of_blocks(int rows, int inner_width, const Real* a, const Real* b, const Real* start, Real* c,
+                   ptrdiff_t c_row) {
+  constexpr int Rows = kWidth / Outputs;
+  int m = 0;
+  for (; m + Rows <= rows; m += Rows) {
+    Vector sums[kWidth] = {};
+    for (int k = 0; k < inner_width; k += kWidth)
+#pragma GCC unroll 16
+      for (int i = 0; i < Rows; ++i) {
+        const Vector x = load(a + ptrdiff_t(m + i) * inner_width + k);
+#pragma GCC unroll 4
+        for (int o = 0; o < Outputs; ++o) sums[i * Outputs + o] += x * load(b + ptrdiff_t(o) * inner_width + k);
+      }
+    const Vector totals = sums_of(sums);
+    for (int i = 0; i < Rows; ++i)
+      for (int o = 0; o < Outputs; ++o)
+        c[(m + i) * c_row + o] = totals[i * Outputs + o] + (start == nullptr ? 0 : start[o]);
+  }
+  return m;
+}
+
+}  // namespace
+
 void dots(int rows, int outputs, int inner_width, const Real* a, const Real* b, const Real* start, Real* c,
           ptrdiff_t c_row) {
-  const int all = rows * outputs;
-  for (int first = 0; first < all; first += kWidth) {
-    const int count = all - first < kWidth ? all - first : kWidth;
-    Vector sums[kWidth] = {};
-    for (int i = 0; i < count; ++i) {
+  int m = 0;
+  switch (outputs) {
+#define DIFFSIM_CASE(O) \
+  case O: \
+    if constexpr (O <= kWidth) m = dots_of_blocks<O>(rows, inner_width, a, b, start, c, c_row); \
+    break;
+    DIFFSIM_CASE(1) DIFFSIM_CASE(2) DIFFSIM_CASE(3) DIFFSIM_CASE(4)
+#undef DIFFSIM_CASE
+  }
+  for (; m < rows; ++m)
+    for (int o = 0; o < outputs; ++o) {
+      const Real *x = a + ptrdiff_t(m) * inner_width, *y = b + ptrdiff_t(o) * inner_width;
       Vector sum{}, other{};
-      const int item = first + i;
-      const Real *x = a + ptrdiff_t(item / outputs) * inner_width, *y = b + ptrdiff_t(item % outputs) * inner_width;
       int k = 0;
       for (; k + 2 * kWidth <= inner_width; k += 2 * kWidth) {
         sum += load(x + k) * load(y + k);
         other += load(x + k + kWidth) * load(y + k + kWidth);
       }
       if (k < inner_width) sum += load(x + k) * load(y + k);
-      sums[i] = sum + other;
+      c[m * c_row + o] = sum_of(sum + other) + (start == nullptr ? 0 : start[o]);
     }
-    const Vector totals = count > 4 ? sums_of(sums) : Vector{};
-    for (int i = 0; i < count; ++i) {
-      const int item = first + i, o = item % outputs;
-      c[(item / outputs) * c_row + o] = (count > 4 ? totals[i] : sum_of(sums[i])) + (start == nullptr ? 0 : start[o]);
-    }
-  }
 }

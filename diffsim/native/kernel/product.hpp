@@ -8,7 +8,8 @@ struct Left {
   ptrdiff_t row, step;
 };
 
-// c = start + a b for `columns` numbers a row, a multiple of the vectors' width; no start is zero, a row of 0 repeats it.
+// c = start + a b for `columns` numbers a row; no start is zero, a row of 0 repeats it. Rows of b, start and c are
+// whole vectors, of which b's and start's end in zeros.
 void product(int rows, int columns, int inner, Left a, const Real* b, ptrdiff_t b_row, const Real* start,
              ptrdiff_t start_row, Real* c, ptrdiff_t c_row);
 

@@ -19,6 +19,7 @@ constexpr int kTile = kMaxColumns == 4 ? 24 : 12;
 constexpr int kWidth = kBytes / sizeof(Real);
 
 typedef Real Vector __attribute__((vector_size(kBytes), aligned(kBytes)));
+typedef Real HalfVector __attribute__((vector_size(kBytes / 2), aligned(kBytes / 2)));
 
 template <class T> struct IntegerOf;
 template <> struct IntegerOf<float> { typedef int32_t type; };
@@ -27,8 +28,10 @@ typedef IntegerOf<Real>::type Integer;
 typedef Integer Integers __attribute__((vector_size(kBytes), aligned(kBytes)));
 
 inline int padded(int n) { return (n + kWidth - 1) / kWidth * kWidth; }
-inline Vector load(const Real* p) { return *reinterpret_cast<const Vector*>(p); }
-inline void store(Real* p, Vector v) { *reinterpret_cast<Vector*>(p) = v; }
+template <class V = Vector>
+inline V load(const Real* p) { return *reinterpret_cast<const V*>(p); }
+template <class V>
+inline void store(Real* p, V v) { *reinterpret_cast<V*>(p) = v; }
 
 inline void copy(size_t n, const Real* from, Real* to) { std::memcpy(to, from, n * sizeof(Real)); }
 
