@@ -11,12 +11,16 @@ from studies.history import History
 
 __all__ = ["Objective", "apply_objective", "evaluate_objective"]
 
+_LARGEST = 1e150
+
 Objective = Callable[..., Tensor]
 """Called `objective(outcome)`, or `objective(outcome, x)` where inputs x are observed; smaller is better."""
 
 
 def evaluate_objective(objective: Objective | None, history: History) -> Tensor:
     """The objective of each complete trial, float64, shape [n]; NaN where it is not finite: such a trial is left out.
+
+    So is one whose square would not be finite: no model could learn from it.
 
     Args:
         objective: Maps outcomes, shape [n, ...], and inputs x, shape [n, k], where the history has any, to shape [n] or
@@ -55,7 +59,7 @@ def apply_objective(objective: Objective | None, outcome: Tensor, x: Tensor | No
     if value.shape not in ((n,), (n, 1)):
         raise ArgumentError(f"{called} must have shape [{n}] or [{n}, 1], got {list(value.shape)}. {mend}")
     value = value.detach().to("cpu", torch.float64).reshape(n)
-    return torch.where(value.isfinite(), value, torch.nan)
+    return torch.where(value.abs() < _LARGEST, value, torch.nan)
 
 
 def _check_call(objective: Objective, arguments: tuple[Tensor, ...], called: str) -> None:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -140,6 +140,9 @@ class RegretBound:
         n, d = len(means.mean), history.space.dim
         if n < (max(2 * (d + 1), 10) if self.least is None else self.least):
             return None
+        unit = float(means.mean.std()) or 1.0  # GPyTorch lets no variance fall below 1e-10
+        error = None if means.error is None else means.error / unit
+        means = replace(means, mean=means.mean / unit, error=error)
         beta = 0.4 * math.log(d * n**2 * math.pi**2 / 0.6) if self.beta is None else self.beta
         with modelling(torch.Generator().manual_seed(0)):
             model = fit_means(means, history.space)
@@ -152,7 +155,8 @@ class RegretBound:
             with torch.no_grad():
                 upper = float(bounds(means.theta)[1].min())
             candidates = torch.cat([means.theta, cover(history.space, 512, seed=0)])
-            return upper - search_minimum(lambda theta: bounds(theta)[0], candidates, history.space)[1]
+            lower = search_minimum(lambda theta: bounds(theta)[0], candidates, history.space)[1]
+        return unit * (upper - lower)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,5 +1,7 @@
 """A Gaussian process on a simulator's outcomes: BoTorch's single-task model, fitted, with sensible transforms."""
 
+from typing import cast
+
 import torch
 from botorch.fit import fit_gpytorch_mll
 from botorch.models import SingleTaskGP
@@ -11,11 +13,15 @@ from diffsim.errors import ArgumentError
 
 __all__ = ["gaussian_process"]
 
+_CONSTANT = 1e-12  # of an outcome's largest magnitude: below, its spread is rounding
+
 
 def gaussian_process(
     theta: Tensor, outcome: Tensor, *, bounds: Tensor | None = None, noise: Tensor | float | None = None
 ) -> SingleTaskGP:
     """A Gaussian process fitted by marginal likelihood, one independent output a column.
+
+    Its mean and covariance are in the outcome's unit, whatever that is; GPyTorch reports no `variance` below 1e-10.
 
     Args:
         theta: Parameters, shape [n, d].
@@ -52,12 +58,14 @@ def gaussian_process(
             )
         deviation = deviation[:, None] if deviation.ndim == 1 else deviation
         variance = deviation.square().expand_as(outcome).clone()
+    # BoTorch takes a spread below 1e-8 for none, whatever the unit; here it is one that may be rounding.
+    least = _CONSTANT * outcome.abs().amax(0, keepdim=True).clamp_min(torch.finfo(outcome.dtype).tiny)
     model = SingleTaskGP(
         theta,
         outcome,
         variance,
         input_transform=Normalize(theta.shape[1], bounds=None if bounds is None else bounds.to(torch.float64)),
-        outcome_transform=Standardize(outcome.shape[1]),
+        outcome_transform=Standardize(outcome.shape[1], min_stdv=cast(float, least)),
     )
     if len(theta) > 1:  # one row says nothing about length scales
         fit_gpytorch_mll(ExactMarginalLogLikelihood(model.likelihood, model))

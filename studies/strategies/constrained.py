@@ -91,9 +91,8 @@ class ConstrainedImprovement:
                 return float(np.log(self.probability)) - chance
 
             def penalised(theta: Tensor, weight: float) -> Tensor:
-                return predict(model, theta)[0][:, 0] + weight * scale * lacking(theta).clamp_min(0)
+                return predict(model, theta)[0][:, 0] + weight * lacking(theta).clamp_min(0)
 
-            scale = float(outputs.values[:, 0].std(correction=0)) or 1.0
             candidates = torch.cat([outputs.theta, cover(space, _CANDIDATES, seed=0)])
             with torch.no_grad():
                 allowed = candidates[lacking(candidates) <= 0]
@@ -125,7 +124,8 @@ class ConstrainedImprovement:
         theta = check_asked(theta, history.space, len(outputs))
         with modelling(torch.Generator().manual_seed(0)):
             mean, deviation = (part.detach() for part in predict(outputs.fit(), theta))
-        return mean[:, 0], deviation[:, 0], _log_feasible(mean, deviation).exp()
+        scale = outputs.scale[0]
+        return scale * mean[:, 0], scale * deviation[:, 0], _log_feasible(mean, deviation).exp()
 
     def _outputs(self, history: History) -> Outputs:
         return Outputs([self.objective, *self.constraints], history)

@@ -16,6 +16,7 @@ from studies.spaces.box import Box
 from studies.strategies.search import descend, search_minimum
 from studies.strategies.settings import check_asked, check_count, start_point
 from studies.strategies.sobol import Sobol
+from studies.strategies.success import Success
 from surrogates.gradient_process import GradientProcess, Kernel, gradient_process
 
 __all__ = ["GradientImprovement"]
@@ -90,7 +91,9 @@ class GradientImprovement:
         if not len(split_outcome(history)[0]):
             return start_point(box, self.start)
         model = self._model(history)
-        search = _Search(box.dim, torch.Generator().manual_seed(0), box.to_unit(history.failed))
+        failed = box.to_unit(history.failed)
+        success = Success.learn(box.to_unit(history.theta), failed)
+        search = _Search(box.dim, torch.Generator().manual_seed(0), failed, success)
         best, _ = search.best(model)
         bottom = search.bottom(model, best)
         return box.from_unit(best if bottom is None else bottom)
@@ -136,11 +139,13 @@ class _Search:
         dim: The number of parameters, d.
         generator: Random numbers.
         failed: Where trials failed, shape [f, d].
+        success: Where they tend to, which the answer keeps away from; a search may look there.
     """
 
     dim: int
     generator: torch.Generator
     failed: Tensor
+    success: Success | None = None
 
     def next(self, model: GradientProcess, look: bool) -> tuple[Tensor, Literal["descend", "look", "improve"]]:
         """A point, and why."""
@@ -167,7 +172,7 @@ class _Search:
     def bottom(self, model: GradientProcess, begin: Tensor) -> Tensor | None:
         """The bottom of the mean's basin around a point; None where there is no gain that the model is sure of.
 
-        Where trials failed, a part of the way there.
+        Where trials failed, or tend to, a part of the way there.
         """
         bottom = self._descend(model, begin)
         steps = (begin + share * (bottom - begin) for share in (1.0, 0.5, 0.25, 0.125))
@@ -210,7 +215,8 @@ class _Search:
         return gain > max(_GAIN * model.scale, _SURE * deviation)
 
     def _is_free(self, at: Tensor) -> bool:
-        return not bool(((self.failed - at).norm(dim=1) < _APART).any())
+        allowed = self.success is None or bool(self.success.allows(at))
+        return allowed and not bool(((self.failed - at).norm(dim=1) < _APART).any())
 
 
 def _cube(dim: int) -> Box:

@@ -110,12 +110,12 @@ class HypervolumeImprovement:
         theta = outputs.theta.unique(dim=0)
         with modelling(torch.Generator().manual_seed(0)):
             mean, deviation = (part.detach() for part in predict(outputs.fit(), theta))
-        allowed = (mean[:, m:] <= 0).all(1)
-        theta, mean, deviation = theta[allowed], mean[allowed, :m], deviation[allowed, :m]
+        allowed, scale = (mean[:, m:] <= 0).all(1), outputs.scale[:m]
+        theta, mean, deviation = theta[allowed], scale * mean[allowed, :m], scale * deviation[allowed, :m]
         best = is_non_dominated(-mean) if len(mean) else torch.empty(0, dtype=torch.bool)
         order = mean[best, 0].argsort(stable=True)
         theta, mean, deviation = theta[best][order], mean[best][order], deviation[best][order]
-        reference = self._reference(outputs)
+        reference = scale * self._reference(outputs)
         inside = (mean < reference).all(1)
         volume = Hypervolume(-reference).compute(-mean[inside]) if bool(inside.any()) else 0.0
         return Front(theta, mean, deviation, volume)
@@ -124,9 +124,10 @@ class HypervolumeImprovement:
         return Outputs([*self.objectives, *self.constraints], history)
 
     def _reference(self, outputs: Outputs) -> Tensor:
-        if self.reference is not None:
-            return torch.as_tensor(self.reference, dtype=torch.float64)
+        """The reference in units of the outputs' scale, shape [m]."""
         m = len(self.objectives)
+        if self.reference is not None:
+            return torch.as_tensor(self.reference, dtype=torch.float64) / outputs.scale[:m]
         feasible = (outputs.values[:, m:] <= 0).all(1)
         values = outputs.values[feasible if bool(feasible.any()) else slice(None), :m]
         return -infer_reference_point(-values[is_non_dominated(-values)], scale_max_ref_point=False)

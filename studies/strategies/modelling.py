@@ -26,11 +26,12 @@ def fit_means(means: Means, space: Space) -> SingleTaskGP:
 def modelling(generator: torch.Generator) -> Generator[None]:
     """A block for fitting and searching models: its global random numbers come from a generator.
 
-    Warnings of jitter in a covariance, of means that are all equal and of a search that ends early say nothing that a
-    user could mend: they are not shown.
+    Warnings of jitter in a covariance, of means that are all equal, of a search that ends early and of unchecked sparse
+    matrices say nothing that a user could mend: they are not shown.
     """
     with isolated(generator), warnings.catch_warnings():
         for category in (BotorchWarning, NumericalWarning):
             warnings.simplefilter("ignore", category)
         warnings.filterwarnings("ignore", "Optimization failed in", RuntimeWarning)
+        warnings.filterwarnings("ignore", "Sparse invariant checks", UserWarning)
         yield

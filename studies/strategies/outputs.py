@@ -1,4 +1,7 @@
-"""Several numbers of each outcome, such as an objective and constraints, and independent Gaussian processes of them."""
+"""Several numbers of each outcome, such as an objective and constraints, and independent Gaussian processes of them.
+
+They are in units of their own spread: BoTorch's acquisitions smooth constraints and gains on an absolute scale.
+"""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -16,6 +19,8 @@ from surrogates.gaussian_process import gaussian_process
 
 __all__ = ["Outputs", "check_functions", "predict"]
 
+_CONSTANT = 1e-12  # of a number's magnitude: below, its spread is rounding
+
 
 class Outputs:
     """Rows of finite numbers: functions of the outcomes of a history's complete trials.
@@ -26,21 +31,25 @@ class Outputs:
 
     Attributes:
         theta: Parameters of the others, shape [n, d].
-        values: Their numbers, shape [n, m].
+        scale: The standard deviations of their numbers, shape [m]; 1 where there is none.
+        values: Their numbers in units of that scale, shape [n, m].
         history: The history, in which those that are left out have failed.
     """
 
     def __init__(self, functions: Sequence[Objective | None], history: History) -> None:
         values = torch.stack([evaluate_objective(function, history) for function in functions], 1)
         good = values.isfinite().all(1)
-        self.values, self.history = values[good], _failing(~good, history)
-        self.theta = self.history.theta
+        self.history = _failing(~good, history)
+        self.theta, values = self.history.theta, values[good]
+        spread = values.std(0, correction=0) if len(values) else values.new_zeros(values.shape[1])
+        self.scale = torch.where(spread > _CONSTANT * values.abs().sum(0), spread, 1.0)
+        self.values = values / self.scale
 
     def __len__(self) -> int:
         return len(self.theta)
 
     def fit(self) -> SingleTaskGP:
-        """Independent Gaussian processes of the m numbers."""
+        """Independent Gaussian processes of the m values."""
         return gaussian_process(self.theta, self.values, bounds=self.history.space.bounds)
 
 

@@ -80,10 +80,14 @@ def descend(
         slope = torch.autograd.grad(total, at)[0]
         return float(total.detach()), slope.nan_to_num().flatten().numpy()
 
+    def scaled(flat: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        value, slope = value_and_slope(flat)
+        return (value - level) / steepest, slope / steepest
+
     first, bounds = unit.flatten().numpy(), [(0.0, 1.0)] * unit.numel()
-    found: Any = minimize(
-        value_and_slope, first, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": iterations}
-    )
+    level, slope = value_and_slope(first)  # the search's tolerances are absolute: its function gets a level and a unit
+    steepest = float(np.abs(slope).max()) or 1.0
+    found: Any = minimize(scaled, first, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": iterations})
     with torch.no_grad():
         reached = box.from_unit(torch.from_numpy(np.asarray(found.x)).reshape(unit.shape))
         values = function(reached)

@@ -29,6 +29,11 @@ def test_rows_that_are_not_finite_are_marked_and_the_others_kept():
     assert values[0] == 2 and values[1:].isnan().all() and not values.requires_grad
 
 
+def test_penalties_whose_squares_overflow_mark_their_rows():
+    values = evaluate_objective(None, history(torch.tensor([1e30, 1e300, -1e200], dtype=torch.float64)))
+    assert values[0] == 1e30 and values[1:].isnan().all()
+
+
 def test_without_trials_there_is_nothing_to_call():
     assert evaluate_objective(lambda y: 1 / 0, History(BOX)).shape == (0,)
 

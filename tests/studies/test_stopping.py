@@ -83,6 +83,8 @@ def test_the_regret_bound_falls_and_holds():
     assert RegretBound(bounds[-1] * 1.01).reason(history, strategy).startswith("The regret is at most")
     assert RegretBound(bounds[-1] * 0.99).reason(history, strategy) is None
     assert RegretBound(1.0, least=25).bound(history, strategy) is None
+    small = RegretBound(1.0, objective=lambda y: 2.0**-40 * y).bound(history, strategy)
+    assert small == pytest.approx(2.0**-40 * bounds[-1], rel=1e-3)  # the unit changes nothing
 
 
 def test_the_regret_bound_serves_a_pool_and_leaves_random_numbers_alone():

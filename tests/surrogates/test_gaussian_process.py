@@ -25,6 +25,22 @@ def test_predicts_each_output_in_its_own_units():
     assert (posterior.mean - wave(new)).abs().amax(0)[1] < 2
 
 
+@pytest.mark.parametrize("unit", [2.0**-50, 2.0**50])
+def test_predicts_alike_whatever_the_unit(unit):
+    theta, new = uniform(30, 2), uniform(10, 2, seed=1)
+    expected = gaussian_process(theta, wave(theta)).posterior(new)
+    posterior = gaussian_process(theta, unit * wave(theta)).posterior(new)
+    assert torch.allclose(posterior.mean / unit, expected.mean, rtol=1e-6)
+    covariance = posterior.distribution.covariance_matrix / unit**2
+    assert torch.allclose(covariance, expected.distribution.covariance_matrix, rtol=1e-4, atol=1e-9)
+
+
+def test_rounding_of_a_constant_outcome_is_no_signal():
+    theta = uniform(30, 2)
+    outcome = 0.1 + 1e-16 * torch.randn(30, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    assert torch.allclose(gaussian_process(theta, outcome).posterior(theta).mean, torch.tensor(0.1).double())
+
+
 def test_a_known_noise_gives_the_textbook_posterior():
     """Mean and variance from the dense kernel, with the length scale that was found."""
     theta, new = uniform(12, 1), uniform(6, 1, seed=1)

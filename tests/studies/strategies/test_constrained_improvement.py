@@ -79,6 +79,23 @@ def test_where_nothing_is_feasible_the_likeliest_point_is_the_answer():
     assert chance[0] < 0.95 and chance[0] >= chance.max() * 0.99
 
 
+def test_units_of_the_outcome_change_nothing():
+    """A load in 1e-12 of its unit: thresholds of the acquisition on an absolute scale would not see it."""
+    unit = 2.0**-40
+    theta = SQUARE.sobol(10, seed=0)
+    history = History.from_tensors(SQUARE, theta, bridge(theta, None))
+    small = ConstrainedImprovement(lambda y: unit * cost(y), [lambda y: unit * load(y)], initial=6)
+    first, second = (one.propose(history, 2, torch.Generator().manual_seed(0)).theta for one in (STRATEGY, small))
+    assert torch.allclose(first, second, atol=1e-3)
+    assert torch.allclose(STRATEGY.recommend(history), small.recommend(history), atol=1e-3)
+    mean, deviation, chance = STRATEGY.estimate(history, theta)
+    estimate = small.estimate(history, theta)
+    assert torch.allclose(estimate[0], unit * mean, rtol=1e-3) and torch.allclose(
+        estimate[1], unit * deviation, rtol=0.1
+    )
+    assert torch.allclose(estimate[2], chance, atol=1e-3)
+
+
 def test_a_pool_and_rows_that_are_not_finite():
     pool = Pool(SQUARE.sample(60, torch.Generator().manual_seed(0)), ["a", "b"])
 

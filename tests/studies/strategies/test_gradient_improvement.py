@@ -82,15 +82,19 @@ def test_noise_of_values_and_gradients_is_survived():
     assert max(values) < -0.95 and min(values) < -1.45  # a well each, and the deeper one at least once
 
 
-def test_failed_trials_are_kept_away_from():
+@pytest.mark.parametrize("wall", [1.5, 1.4])
+def test_failed_trials_are_kept_away_from(wall):
+    """The deeper well's bottom lies beyond the wall, its edge before it: lower than the other well, which is at -1."""
+
     def fragile(theta, generator):
-        if theta[0, 0] > 1.5:
+        if theta[0, 0] > wall:
             raise RuntimeError("diverged")
         return SIMULATOR(theta, generator)
 
     study = Study(SQUARE, GradientImprovement(), seed=0)
     history = study.run(fragile, trials=25, progress=False)
-    assert len(history) > 10 and float(wells(study.recommend()[None])) < -1.4
+    answer = study.recommend()
+    assert len(history) > 10 and answer[0] <= wall and float(wells(answer[None])) < -1.05
     assert torch.pdist(history.failed / torch.tensor([3.0, 5.0])).min() > 1e-3  # no failure is repeated
 
 
@@ -137,6 +141,15 @@ def test_log_improvement_against_a_quadrature_of_its_tail():
     assert got[8] == pytest.approx(math.log(40.0)) and got[0] == pytest.approx(-5e11, rel=1e-6)
     slope = torch.autograd.functional.jacobian(lambda at: _log_improvement(at).sum(), z)
     assert slope.isfinite().all() and (slope > 0).all()
+
+
+def test_the_unit_of_the_value_changes_nothing():
+    studies = [Study(SQUARE, GradientImprovement(), seed=0) for _ in range(2)]
+    for study, unit in zip(studies, (1.0, 2.0**-40), strict=True):
+        bowl = with_gradient(lambda theta, unit=unit: unit * (theta - 0.3).square().sum(1).sin())
+        study.run(bowl, trials=9, executor="here", progress=False)
+    first, second = (study.history.theta for study in studies)
+    assert torch.allclose(first, second, atol=1e-4)
 
 
 def test_settings_and_spaces_are_checked():

@@ -61,6 +61,18 @@ def test_the_front_is_found_and_its_volume_grows():
         study.recommend()
 
 
+def test_units_of_the_objectives_change_nothing():
+    unit = 2.0**-40
+    theta = SQUARE.sobol(10, seed=0)
+    history = History.from_tensors(SQUARE, theta, two_bowls(theta))
+    small = HypervolumeImprovement([lambda y: unit * y[:, 0], second], reference=(unit, 1.0), initial=6)
+    first, other = (one.propose(history, 2, torch.Generator().manual_seed(0)).theta for one in (STRATEGY, small))
+    assert torch.allclose(first, other, atol=1e-3)
+    front, scaled = STRATEGY.front(history), small.front(history)
+    assert torch.equal(front.theta, scaled.theta) and scaled.volume == pytest.approx(unit * front.volume, rel=1e-3)
+    assert torch.allclose(scaled.mean, front.mean * torch.tensor([unit, 1.0]), rtol=1e-3)
+
+
 def test_the_front_holds_no_lucky_draw():
     theta = SQUARE.sobol(60, seed=0)
     outcome = two_bowls(theta) + 0.1 * torch.randn(60, 2, generator=torch.Generator().manual_seed(0)).double()
