@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from diffsim import AngleFeatures
 
-__all__ = ["AngleSums", "Scaled", "Sloped"]
+__all__ = ["AngleSums", "Scaled", "Sloped", "stretched"]
 
 
 class AngleSums(nn.Module):
@@ -49,3 +49,13 @@ class Scaled(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.scale * self.net(x / self.scale)
+
+
+def stretched(net: nn.Sequential, inputs: float, outputs: float) -> nn.Sequential:
+    """The perceptron `outputs * net(x / inputs)`, still one: with large inputs it is almost a polynomial at first."""
+    first, last = net[0], net[-1]
+    assert isinstance(first, nn.Linear) and isinstance(last, nn.Linear)
+    with torch.no_grad():
+        first.weight /= inputs
+        last.weight *= outputs
+    return net
