@@ -96,8 +96,8 @@ class FastPath:
     def _plain(self, method: FastMethod, times: Tensor) -> Callable[[Tensor], Tensor]:
         if isinstance(method, Adaptive):
             return lambda y0: self.plain(y0, times)
-        nodes = torch.tensor(method.nodes, dtype=torch.float64)
-        return lambda y0: self.plain(y0, method.start + nodes * method.step)
+        start, step, nodes = method.start, method.step, method.nodes
+        return lambda y0: self.plain(y0, start + torch.tensor(nodes, dtype=torch.float64) * step)
 
     def _failure(self, finite: Tensor, times: Tensor, solved: Solved) -> DivergenceError:
         first = float(times[~finite.reshape(len(times), -1).all(1)][0])

@@ -2,21 +2,49 @@
 
 import ctypes
 import functools
+import weakref
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-__all__ = ["Memory", "pointer"]
+__all__ = ["Memory", "pointer", "room"]
 
 _Array = tuple[NDArray[Any], int]  # with its address
+_LINE = 64  # bytes to whose multiples the library's vectors are aligned
+_KEPT = 2**31  # bytes that are kept for the next solve at most
+_free: dict[int, NDArray[np.uint8]] = {}
 
 
 def pointer(x: Tensor | None) -> ctypes.c_void_p:
     """The address of a contiguous tensor's numbers; null for None."""
     return ctypes.c_void_p(None if x is None else x.data_ptr())
+
+
+def room(numbers: int, dtype: torch.dtype) -> Tensor:
+    """Room for numbers, shape [numbers], in memory that an earlier call's tensor has left where there is such.
+
+    A system gives out large blocks page by page, on first use, which can cost more than the arithmetic that fills them.
+    """
+    n_bytes = numbers * dtype.itemsize
+    # Threads share the blocks: one gets a block, since `pop` is atomic.
+    fitting = [key for key, block in tuple(_free.items()) if n_bytes + _LINE <= block.nbytes <= 2 * n_bytes + _LINE]
+    block = next((taken for key in fitting if (taken := _free.pop(key, None)) is not None), None)
+    if block is None:
+        _free.clear()  # what does not fit any more makes way
+        block = np.empty(n_bytes + _LINE, np.uint8)
+    start = -block.ctypes.data % _LINE
+    used = block[start : start + n_bytes]
+    weakref.finalize(used, _give_back, block).atexit = False
+    return torch.from_numpy(used).view(dtype)
+
+
+def _give_back(block: NDArray[np.uint8]) -> None:
+    if sum(other.nbytes for other in tuple(_free.values())) + block.nbytes <= _KEPT + _LINE:
+        _free[id(block)] = block
 
 
 class Memory:

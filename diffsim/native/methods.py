@@ -12,7 +12,7 @@ from torch import Tensor
 from diffsim.integrate.symplectic import COMPOSITION
 from diffsim.integrate.tableaux import FIXED_TABLEAUX, AdaptiveTableau
 from diffsim.native.kernel_call import Call
-from diffsim.native.memory import Memory, pointer
+from diffsim.native.memory import Memory, pointer, room
 from diffsim.native.program import Program
 from diffsim.native.specs import (
     EmbeddedSpec,
@@ -251,4 +251,4 @@ class Adaptive:
 def _tape(call: Call, y0: Tensor, evaluations: int, most: int) -> Tensor | None:
     """Room for what evaluations leave for their reverse; None where it would be too much."""
     numbers = call.record_numbers() * len(y0) * evaluations
-    return y0.new_empty(numbers) if 0 < numbers * y0.element_size() <= most else None
+    return room(numbers, y0.dtype) if 0 < numbers * y0.element_size() <= most else None

@@ -1,7 +1,7 @@
 """Fields that the native library knows, described for it: networks by weights, activation and place in the state."""
 
 import ctypes
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -86,11 +86,9 @@ class Program:
     dimension: int
     networks: Sequence[Network]
 
-    def constants(self) -> Iterator[Tensor]:
+    def constants(self) -> list[Tensor]:
         """All weights and biases."""
-        for network in self.networks:
-            yield from network.weights
-            yield from (b for b in network.biases if b is not None)
+        return [x for network in self.networks for x in (*network.weights, *network.biases) if x is not None]
 
     def describe(self, gradients: dict[int, Tensor], memory: Memory) -> ctypes.Structure:
         """The description, whose addresses hold as long as the memory.
@@ -107,8 +105,9 @@ class Program:
             part.widths = memory.integers(network.widths)
             part.weights = memory.tensors([_contiguous(w) for w in weights])
             part.biases = memory.tensors([b if b is None else _contiguous(b) for b in biases])
-            part.weight_gradients = memory.tensors([gradients.get(id(w)) for w in weights])
-            part.bias_gradients = memory.tensors([gradients.get(id(b)) for b in biases])
+            if gradients:
+                part.weight_gradients = memory.tensors([gradients.get(id(w)) for w in weights])
+                part.bias_gradients = memory.tensors([gradients.get(id(b)) for b in biases])
             part.to = memory.integers(network.to)
             part.sign = memory.doubles(network.sign)
         return _Field(self.dimension, len(parts), memory.structures(parts))
@@ -131,9 +130,10 @@ def program(field: VectorField, y: Tensor) -> Program:
     d = y.shape[-1]
     networks = _networks(field, d)
     described = Program(d, networks)
+    dtype = y.dtype
     for constant in described.constants():
         _check_plain("weights", constant)
-        if constant.dtype != y.dtype:
+        if constant.dtype != dtype:
             raise UnknownFieldError("weights and states differ in dtype")
     return described
 
