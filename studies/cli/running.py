@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["resume", "run", "work"]
 
+_DATABASE = b"SQLite format 3\0"
 _INTERRUPTED = "Interrupted. What was told is kept; the same command goes on from there."
 File = Annotated[Path, typer.Argument(help="A Python script that makes a study and runs it, or a YAML study file.")]
 Trials = Annotated[int | None, typer.Option(min=1, help="Trials to reach instead of the file's budget.")]
@@ -101,6 +102,9 @@ def work(
 def _is_yaml(file: Path) -> bool:
     if not file.is_file():
         raise failure(f"There is no script {file}." if file.suffix == ".py" else f"There is no file {file}.", code=2)
+    with file.open("rb") as opened:
+        if opened.read(len(_DATABASE)) == _DATABASE:
+            raise failure(f"{file} is a database: it holds no simulator. Name the script or YAML file that made it.", 2)
     return file.suffix in (".yaml", ".yml")
 
 

@@ -89,6 +89,13 @@ def test_runs_and_pending_trials_are_shown(folder):
     assert "best" not in shown
 
 
+@pytest.mark.parametrize("command", ["run", "resume"])
+def test_a_database_is_not_taken_for_a_script(folder, command):
+    Study(Box({"q": (-2, 2)}), Sobol(), "sqlite:///runs.db")
+    done = invoke(command, "runs.db")
+    assert done.exit_code == 2 and "runs.db is a database: it holds no simulator. Name the script" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
