@@ -192,7 +192,8 @@ class Surrogate(nn.Module, ABC):
     def _check_rows(self, name: str, value: Tensor, width: int, rows: str) -> None:
         if not isinstance(value, Tensor) or not value.is_floating_point():
             kind = value.dtype if isinstance(value, Tensor) else type(value).__name__
-            raise ArgumentTypeError(f"`{name}` must be a floating-point tensor, got {kind}. Pass {name}.double().")
+            mend = f"Pass {name}.double()." if isinstance(value, Tensor) else f"Pass torch.as_tensor({name})."
+            raise ArgumentTypeError(f"`{name}` must be a floating-point tensor, got {kind}. {mend}")
         if value.ndim == 0 or value.shape[-1] != width:
             mend = f" Pass {name}[:, None]." if value.ndim == 1 and width == 1 and rows == "n" else ""
             raise ArgumentError(f"`{name}` must have shape [{rows}, {width}], got {list(value.shape)}.{mend}")

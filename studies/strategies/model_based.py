@@ -16,6 +16,7 @@ from studies.spaces.base import Rounded, Space
 from studies.spaces.box import Box
 from studies.spaces.pool import Pool
 from studies.strategies.base import Strategy
+from studies.strategies.modelling import quiet
 from studies.strategies.projected_search import descend_projected
 from studies.strategies.random import Random
 from studies.strategies.settings import check_count
@@ -111,14 +112,15 @@ class ModelBased(Generic[M]):
         if not self.climb or not isinstance(space, Rounded):
             return theta, value
         if isinstance(space, Box) and space.is_continuous and not space.constraints:
-            climbed, reached = _optimize(
-                acquisition,
-                space.bounds,
-                q=1,
-                num_restarts=self.restarts,
-                batch_initial_conditions=starts[:, None],
-                options={"maxiter": self.climb},
-            )
+            with quiet():
+                climbed, reached = _optimize(
+                    acquisition,
+                    space.bounds,
+                    q=1,
+                    num_restarts=self.restarts,
+                    batch_initial_conditions=starts[:, None],
+                    options={"maxiter": self.climb},
+                )
             climbed, reached = climbed.detach(), float(reached)
         else:
             places, losses = descend_projected(lambda theta: -acquisition(theta[:, None]), starts, space, self.climb)

@@ -14,7 +14,7 @@ from studies.spaces.base import Space
 from studies.strategies.means import Means
 from surrogates.gaussian_process import gaussian_process
 
-__all__ = ["fit_means", "modelling"]
+__all__ = ["fit_means", "modelling", "quiet"]
 
 
 def fit_means(means: Means, space: Space) -> SingleTaskGP:
@@ -24,12 +24,19 @@ def fit_means(means: Means, space: Space) -> SingleTaskGP:
 
 @contextmanager
 def modelling(generator: torch.Generator) -> Generator[None]:
-    """A block for fitting and searching models: its global random numbers come from a generator.
+    """A quiet block for fitting and searching models: its global random numbers come from a generator."""
+    with isolated(generator), quiet():
+        yield
 
-    Warnings of jitter in a covariance, of means that are all equal, of a search that ends early and of unchecked sparse
+
+@contextmanager
+def quiet() -> Generator[None]:
+    """A block without some warnings of others.
+
+    Those of jitter in a covariance, of means that are all equal, of a search that ends early and of unchecked sparse
     matrices say nothing that a user could mend: they are not shown.
     """
-    with isolated(generator), warnings.catch_warnings():
+    with warnings.catch_warnings():
         for category in (BotorchWarning, NumericalWarning):
             warnings.simplefilter("ignore", category)
         warnings.filterwarnings("ignore", "Optimization failed in", RuntimeWarning)

@@ -1,5 +1,7 @@
 """Active learning of outcomes by Gaussian processes: against dense formulas, in a loop, with pending points."""
 
+import warnings
+
 import pytest
 import torch
 
@@ -32,6 +34,13 @@ def value(acquisition, X):
 def history_of(n, outputs=1, space=SQUARE):
     theta = space.sobol(n, seed=0)
     return History.from_tensors(space, theta, waves(theta)[:, :outputs])
+
+
+def test_a_search_that_ends_early_is_no_warning():
+    study = Study(Box({"a": (-1, 2), "b": (0, 1)}), ModelBased(learn, IntegratedVariance()))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", RuntimeWarning)
+        study.run(lambda theta, generator: theta.sum(1), trials=6, batch=2, executor="here", progress=False)
 
 
 @pytest.mark.parametrize("acquire", [IntegratedVariance(), disagreement])
