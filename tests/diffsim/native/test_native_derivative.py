@@ -24,6 +24,9 @@ def test_value_and_gradient_are_those_of_the_field(dtype):
     t = torch.tensor(0.3, dtype=dtype)
     for field in fields(dtype):
         results = []
+        with torch.no_grad():
+            without = squared_error(field, t, y, dy)
+        torch.testing.assert_close(without, squared_error(field, t, y, dy).detach())
         for error in (squared_error(field, t, y, dy), (field(t, y) - dy).square().sum()):
             weights = [p for p in field.parameters() if p.requires_grad]
             gradients = torch.autograd.grad(3 * error, weights, allow_unused=True, materialize_grads=True)
