@@ -39,7 +39,14 @@ from diffsim.training.experiments import Experiment, fit_experiments
 from diffsim.training.fit import fit
 from diffsim.training.fit_energy import fit_energy
 from diffsim.training.fit_runs import RunFit, fit_runs
-from diffsim.training.losses import DerivativeLoss, DiscreteGradientLoss, OneStepLoss, RolloutLoss, free_particle
+from diffsim.training.losses import (
+    DerivativeLoss,
+    DiscreteGradientLoss,
+    OneStepLoss,
+    RolloutLoss,
+    free_particle,
+    indefinite_mass,
+)
 from diffsim.training.report import FitReport
 from diffsim.training.settings import Training
 
@@ -120,6 +127,7 @@ __all__ = [
     "fit_experiments",
     "fit_runs",
     "free_particle",
+    "indefinite_mass",
     "mlp",
     "odeint",
     "odeint_ensemble",

@@ -13,6 +13,7 @@ from diffsim.training.losses import (
     OneStepLoss,
     RolloutLoss,
     free_particle,
+    indefinite_mass,
 )
 from diffsim.training.optimise import optimise
 from diffsim.training.report import FitReport
@@ -39,5 +40,6 @@ __all__ = [
     "fit_experiments",
     "fit_runs",
     "free_particle",
+    "indefinite_mass",
     "optimise",
 ]

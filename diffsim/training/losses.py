@@ -25,6 +25,7 @@ __all__ = [
     "OneStepLoss",
     "RolloutLoss",
     "free_particle",
+    "indefinite_mass",
 ]
 
 LossFunction = Callable[[VectorField, Trajectory, Solver], Tensor]
@@ -169,3 +170,27 @@ def free_particle(field: VectorField, data: Trajectory, solver: Solver) -> Tenso
         raise ArgumentTypeError(f"`field` must be a LagrangianField, got {type(field).__name__}.")
     mass = field.mass(data.y)
     return (mass - torch.eye(mass.shape[-1], dtype=mass.dtype, device=mass.device)).square().sum((-2, -1)).mean()
+
+
+def indefinite_mass(mass: Tensor, floor: float) -> Tensor:
+    """What a user adds to a loss to keep mass matrices positive: the mean of max(0, 1 - s / floor)^2.
+
+    s are the eigenvalues; it is zero where all are above `floor`. A network whose mass changes sign has singular
+    accelerations between, where its fit stops.
+
+    Args:
+        mass: Symmetric matrices, [..., k, k], such as `field.mass(data.y)`.
+        floor: Below the eigenvalues of the start, say a third of them: the scale of a Lagrangian is free.
+
+    Raises:
+        ArgumentError: The floor is not positive.
+
+    Source: Hamzaogullari and Ozakin, 2026, arXiv 2601.12519.
+
+    Example:
+        >>> indefinite_mass(torch.diag(torch.tensor([2.0, -1.0])), 1.0)
+        tensor(2.)
+    """
+    if not floor > 0:
+        raise ArgumentError(f"`floor` must be above 0, got {floor}.")
+    return (1 - torch.linalg.eigvalsh(mass) / floor).relu().square().mean()

@@ -149,6 +149,22 @@ def test_the_mass_of_a_relativistic_particle_is_learned_as_a_function_of_its_rap
     torch.testing.assert_close(growth, -1.5 * (1 - v.square()).log(), atol=0.3, rtol=0)
 
 
+@pytest.mark.parametrize("rapidity", [False, True])
+def test_a_learned_lagrangian_of_rapidity_or_speed_has_the_accelerations_of_its_network(rapidity):
+    y = relativity.draw("toy", 8, torch.Generator().manual_seed(1)).y[0]
+    y[:, 1] *= 0.9
+    net = mlp(3, 1, (8, 8), seed=1, dtype=torch.float64)
+    field = relativity.LearnedLagrangian(net, 2.0, 0.1, rapidity=rapidity)
+
+    def lagrangian(state):
+        x = state[:, 1:].atanh() if rapidity else state[:, 1:]
+        return 4 * net(torch.cat([y[:, 2:] / 10, state[:, :1] / 10, x / 2], dim=-1))
+
+    exact = LagrangianField(lagrangian)(torch.zeros(()), y[:, :2])[:, 1:]
+    force, mass = field.force_and_mass(y)
+    torch.testing.assert_close(force / mass, exact)
+
+
 def test_sums_of_angles_are_features_and_the_rest_stays():
     features = AngleSums(AngleFeatures(3, [0, 2]))
     q = torch.tensor([0.3, 5.0, 0.5])

@@ -16,7 +16,7 @@ from diffsim.fields.neural import NeuralField, mlp
 from diffsim.integrate.odeint import odeint
 from diffsim.integrate.solver import Solver
 from diffsim.training.fit import fit
-from diffsim.training.losses import free_particle
+from diffsim.training.losses import free_particle, indefinite_mass
 from diffsim.training.settings import Training
 
 ZERO = torch.tensor(0.0, dtype=torch.float64)
@@ -77,3 +77,19 @@ def test_what_is_no_such_network_is_refused():
         LagrangianNetwork(mlp(2, 1, (4,)), chart)
     with pytest.raises(ArgumentError, match="`speed` must be above 0, got 0"):
         LagrangianNetwork(mlp(3, 1, (4,)), chart, speed=0.0)
+
+
+def test_a_mass_that_changes_sign_is_mended_by_its_penalty_and_a_positive_one_left_alone():
+    y = states(60)
+    field = network(hidden=(16, 16))
+    assert float(torch.linalg.eigvalsh(field.mass(y).detach()).amin()) < 0
+
+    def loss(field, data, solver):
+        return indefinite_mass(field.mass(data.y), 0.1)
+
+    fit(field, Trajectory(torch.zeros(1), y[None]), loss, Training("lbfgs", steps=200))
+    assert float(torch.linalg.eigvalsh(field.mass(y).detach()).amin()) > 0.09
+    assert float(indefinite_mass(torch.eye(2).expand(5, 2, 2), 0.5)) == 0
+    assert float(indefinite_mass(-torch.eye(3), 0.5)) == pytest.approx(9)
+    with pytest.raises(ArgumentError, match="`floor` must be above 0, got 0"):
+        indefinite_mass(torch.eye(2), 0.0)
