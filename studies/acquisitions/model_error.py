@@ -16,6 +16,8 @@ from surrogates.rollout_model import RolloutModel
 
 __all__ = ["ErrorReduction", "disagreement"]
 
+_FLOOR = 1e-4
+
 
 def disagreement(model: RolloutModel | GPyTorchModel, history: History) -> ResponseInformation | PosteriorInformation:
     """Where the model disagrees with itself most: the information that noisy trials there would give about it.
@@ -27,8 +29,8 @@ def disagreement(model: RolloutModel | GPyTorchModel, history: History) -> Respo
         ArgumentTypeError: The model is neither a `RolloutModel` nor a Gaussian process.
     """
     if isinstance(model, GPyTorchModel):
-        return PosteriorInformation(model)
-    return ResponseInformation(_checked(model))
+        return PosteriorInformation(model, _floor(history))
+    return ResponseInformation(_checked(model), _floor(history))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -52,7 +54,13 @@ class ErrorReduction:
         targets = _even(history) if self.targets is None else self.targets
         if targets.ndim != 2 or targets.shape[1] != history.space.dim or len(targets) == 0:
             raise ArgumentError(f"`targets` must have shape [m, {history.space.dim}], got {list(targets.shape)}.")
-        return ExpectedErrorReduction(_checked(model), targets, self.t)
+        return ExpectedErrorReduction(_checked(model), targets, self.t, _floor(history))
+
+
+def _floor(history: History) -> float:
+    """The smallest noise that is assumed: a small share of the outcomes' spread, whatever their unit."""
+    spread = float(history.outcome.double().std(correction=0)) if len(history) else 0.0
+    return _FLOOR * (spread or 1.0)
 
 
 def _even(history: History, n: int = 64) -> Tensor:

@@ -36,6 +36,15 @@ def history_of(n, outputs=1, space=SQUARE):
     return History.from_tensors(space, theta, waves(theta)[:, :outputs])
 
 
+def test_the_unit_of_the_outcome_changes_no_choice():
+    theta = SQUARE.sobol(8, seed=0)
+    strategy, choices = ModelBased(learn, disagreement), []
+    for unit in (1.0, 2.0**-30):
+        history = History.from_tensors(SQUARE, theta, unit * waves(theta)[:, :1])
+        choices.append(strategy.propose(history, 3, torch.Generator().manual_seed(0)).theta)
+    assert torch.allclose(choices[0], choices[1], atol=1e-3)
+
+
 def test_a_search_that_ends_early_is_no_warning():
     study = Study(Box({"a": (-1, 2), "b": (0, 1)}), ModelBased(learn, IntegratedVariance()))
     with warnings.catch_warnings():
