@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from diffsim.errors import ArgumentError
+from diffsim.errors import ArgumentError, ArgumentTypeError
 from diffsim.plots import learning_curve
 from studies.errors import StudyError
 from studies.executors.job import Job, run_job
@@ -129,6 +129,7 @@ def compare(
     Raises:
         ArgumentError: No strategies, seeds or trials; trials that do not rise; neither or both of `score` and `exact`,
             or `exact` with a strategy that recommends nothing.
+        ArgumentTypeError: `trials` is no sequence.
 
     Example:
         >>> from studies import Box, RandomSearch
@@ -138,6 +139,8 @@ def compare(
         >>> result.scores["four"].shape, result.points["four"][0].tolist()
         (torch.Size([3, 2]), [5.0, 10.0])
     """
+    if not isinstance(trials, Sequence):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise ArgumentTypeError(f"`trials` must be a list of numbers, got {trials!r}. Pass (20, 40), say.")
     counts = tuple(trials)
     if not strategies or seeds < 1 or not counts or list(counts) != sorted({n for n in counts if n > 0}):
         raise ArgumentError(

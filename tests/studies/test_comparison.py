@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from diffsim import FreeParticle, Pendulum, Trajectory, simulate
-from diffsim.errors import ArgumentError
+from diffsim.errors import ArgumentError, ArgumentTypeError
 from studies import CMAES, Box, Comparison, Random, RandomSearch, Sobol, Study, StudyError, compare, measured
 
 
@@ -28,6 +28,11 @@ def test_bad_comparisons_are_refused(change):
     strategies = arguments.pop("strategies")
     with pytest.raises(ArgumentError):
         compare(Box({"a": (0, 1)}), strategies, bowl, lambda h: 0.0, **arguments)
+
+
+def test_one_number_of_trials_is_no_list():
+    with pytest.raises(ArgumentTypeError, match=r"`trials` must be a list of numbers, got 20"):
+        compare(Box({"a": (0, 1)}), {"random": Random()}, bowl, lambda h: 0.0, trials=20)
 
 
 def test_noise_can_spare_the_first_sample_and_a_free_particle_moves_straight():
