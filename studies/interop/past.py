@@ -31,8 +31,8 @@ def import_table(
         The numbers of the new trials.
 
     Raises:
-        ArgumentError: A column is missing, or a row lies outside the box.
-        ArgumentTypeError: The study's space is no box.
+        ArgumentError: A column is missing or there twice, a row lies outside the box, or the file cannot be read.
+        ArgumentTypeError: The study's space is no box, the table is none, or an outcome is no number.
 
     Example:
         >>> import pandas
@@ -44,13 +44,28 @@ def import_table(
     import pandas
 
     box = box_of_study(study)
-    frame = table if isinstance(table, pandas.DataFrame) else pandas.read_csv(table)
+    frame = table if isinstance(table, pandas.DataFrame) else _read(table)
     columns = [outcome] if isinstance(outcome, str) else list(outcome)
-    if missing := [name for name in (*box.names, *columns) if name not in frame.columns]:
-        raise ArgumentError(f"`table` lacks the columns {missing}. It has {list(frame.columns)}.")
+    there = list(frame.columns)
+    if missing := [name for name in (*box.names, *columns) if there.count(name) != 1]:
+        raise ArgumentError(f"`table` lacks the columns {missing}, or has one of them twice. It has {there}.")
     rows = [dict(zip(box.names, row, strict=True)) for row in frame[list(box.names)].itertuples(index=False, name=None)]
-    values = torch.tensor(frame[columns].to_numpy(dtype="float64", na_value=math.nan))
+    try:
+        values = torch.tensor(frame[columns].to_numpy(dtype="float64", na_value=math.nan))
+    except (TypeError, ValueError) as error:
+        raise ArgumentTypeError(f"The columns {columns} of `table` must hold numbers: {error}.") from None
     return study.add(torch.stack([box.from_dict(row) for row in rows]), values) if rows else ()
+
+
+def _read(table: "str | os.PathLike[str]") -> "pandas.DataFrame":
+    import pandas
+
+    if not isinstance(table, str | os.PathLike):
+        raise ArgumentTypeError(f"`table` must be a data frame or the path of a CSV file, got {table!r}.")
+    try:
+        return pandas.read_csv(table)
+    except (OSError, ValueError) as error:
+        raise ArgumentError(f"`table` cannot be read: {error}. Pass the path of a CSV file.") from None
 
 
 def box_of_study(study: Study) -> Box:

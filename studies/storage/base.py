@@ -230,13 +230,19 @@ def settled(results: Iterable[Result]) -> dict[int, Result]:
 
 
 def conforming(result: Result, first: Result | None) -> Result:
-    """The result, or a failed one where its outcome or x has another shape than the study's first complete result."""
+    """The result, or a failed one where its outcome or x has another shape than the study's first complete result.
+
+    Where both are one number, [] and [1], the result takes the first one's shape.
+    """
     if result.outcome is None or first is None or first.outcome is None:
         return result
-    if result.outcome.shape != first.outcome.shape:
+    shape, first_shape = result.outcome.shape, first.outcome.shape
+    if shape != first_shape and result.outcome.size == first.outcome.size == 1:  # one number: [n] and [n, 1] are alike
+        result = replace(result, outcome=result.outcome.reshape(first_shape))
+    elif shape != first_shape:
         error = (
-            f"The outcome has shape {list(result.outcome.shape)} where the study's first has "
-            f"{list(first.outcome.shape)}. The simulator must return the same shape at every theta."
+            f"The outcome has shape {list(shape)} where the study's first has {list(first_shape)}. The simulator must "
+            "return the same shape at every theta."
         )
         return replace(result, outcome=None, error=error)
     given, known = ("no x" if of.x is None else f"x of shape {list(of.x.shape)}" for of in (result, first))

@@ -277,6 +277,17 @@ def test_bad_tells_are_refused_and_leave_nothing():
         study.tell(1, [[1.0, 2.0, 3.0]])
 
 
+def test_one_number_a_trial_has_one_shape():
+    """A table's column is [n, 1], and most simulators return [n]: both are one number a trial."""
+    study = Study(BOX, Random())
+    study.tell(study.ask(1), [[3.0]])
+    history = study.run(square, trials=3)
+    assert history.outcome.shape == (3, 1) and not len(history.failed)
+    other = Study(BOX, Random())
+    other.tell(other.ask(1), [3.0])
+    assert other.run(lambda theta, generator: square(theta, generator)[:, None], trials=3).outcome.shape == (3,)
+
+
 def test_run_completes_what_was_asked_first():
     study = Study(BOX, Random())
     asked = study.ask(3)

@@ -67,6 +67,14 @@ def test_tables_that_do_not_fit_are_refused_and_nothing_is_added():
         import_table(study, TABLE.assign(blades=99), "cost")
     with pytest.raises(ArgumentTypeError, match="Box"):
         import_table(Study(Pool(torch.eye(2), ["a", "b"]), Random()), TABLE, "cost")
+    with pytest.raises(ArgumentError, match=r"lacks the columns \['cost'\], or has one of them twice"):
+        import_table(study, pandas.concat([TABLE, TABLE[["cost"]]], axis=1), "cost")
+    with pytest.raises(ArgumentError, match=r"`table` cannot be read: .* No such file"):
+        import_table(study, "none.csv", "cost")
+    with pytest.raises(ArgumentTypeError, match="must be a data frame or the path"):
+        import_table(study, {"cost": [1.0]}, "cost")
+    with pytest.raises(ArgumentTypeError, match=r"The columns \['material'\] of `table` must hold numbers"):
+        import_table(study, TABLE, "material")
     assert study.history.trials == ()
 
 
