@@ -9,11 +9,11 @@ from torch import Tensor
 from studies.history import History, Proposal
 from studies.objective import Objective
 from studies.spaces.base import Space
-from studies.spaces.box import Box
 from studies.strategies.means import mean_objectives
 from studies.strategies.plan import Plan
 from studies.strategies.random import Random
 from studies.strategies.settings import check_count, check_objective
+from studies.strategies.success import coordinates
 
 __all__ = ["RandomSearch"]
 
@@ -73,18 +73,10 @@ class RandomSearch:
 
 def _local_average(theta: Tensor, mean: Tensor, space: Space) -> Tensor:
     """Each mean averaged with its k nearest neighbours', [n, d], [n] -> [n]; leaving one out chooses k."""
-    unit = _coordinates(theta, space)
+    unit = coordinates(space, theta)
     most = min(len(mean) - 1, _MOST)
     nearest = [torch.cdist(part, unit).topk(most + 1, largest=False).indices for part in unit.split(_CHUNK)]
     others = mean[torch.cat(nearest)[:, 1:]].cumsum(1)  # the nearest is the point itself
     counts = torch.arange(1, most + 1, dtype=torch.float64)
     best = int((mean[:, None] - others / counts).square().mean(0).argmin())
     return (mean + others[:, best]) / (best + 2)
-
-
-def _coordinates(theta: Tensor, space: Space) -> Tensor:
-    """Coordinates in which distances are compared, [n, d] -> [n, f]."""
-    if isinstance(space, Box):
-        return space.features(theta)
-    low, high = space.bounds
-    return (theta - low) / (high - low).clamp_min(torch.finfo(torch.float64).tiny)
