@@ -136,6 +136,11 @@ class FieldWork {
     reverse(rows, record, adjoint, y_adjoint, 0, int(field_.parts.size()));
   }
 
+  // Between tiles.
+  void settle() {
+    for (NetworkWork& work : work_) work.settle();
+  }
+
   // Adds the gradients of the weights to the caller's.
   void finish() {
     for (size_t i = 0; i < work_.size(); ++i) {

@@ -22,11 +22,22 @@ class OuterProducts {
             right_width_, sum_.get(), right_width_);
     count_ = 0;
   }
-  const Real* row(int i) const { return sum_.get() + size_t(i) * right_width_; }
+  // The sum so far goes to wider numbers: a long sum in single precision loses digits.
+  void settle() {
+    flush();
+    total_.resize(sum_.size());
+    for (size_t i = 0; i < sum_.size(); ++i) total_[i] += double(sum_.get()[i]);
+    sum_.clear();
+  }
+  Real at(int o, int i) const {
+    const size_t place = size_t(o) * right_width_ + i;
+    return total_.empty() ? sum_.get()[place] : Real(total_[place] + double(sum_.get()[place]));
+  }
 
  private:
   int n_out_, n_in_, left_width_, right_width_, rows_, count_ = 0;
   Buffer left_, right_, sum_;
+  std::vector<double> total_;
 };
 
 // Rows to work in and, where asked for, the gradients of a network's weights: one for each thread.
@@ -151,9 +162,21 @@ class NetworkWork {
       outer_[l].flush();
       if (weights[l] != nullptr)
         for (int o = 0; o < layer.n_out; ++o)
-          for (int i = 0; i < layer.n_in; ++i) weights[l][size_t(o) * layer.n_in + i] += outer_[l].row(o)[i];
+          for (int i = 0; i < layer.n_in; ++i) weights[l][size_t(o) * layer.n_in + i] += outer_[l].at(o, i);
       if (biases[l] != nullptr)
-        for (int o = 0; o < layer.n_out; ++o) biases[l][o] += bias_[l].get()[o];
+        for (int o = 0; o < layer.n_out; ++o)
+          biases[l][o] += Real(double(bias_[l].get()[o]) + (settled_.empty() ? 0.0 : settled_[l][o]));
+    }
+  }
+
+  // Before the next rows: what was summed over those before goes to wider numbers.
+  void settle() {
+    settled_.resize(bias_.size());
+    for (size_t l = 0; l < outer_.size(); ++l) {
+      outer_[l].settle();
+      settled_[l].resize(bias_[l].size());
+      for (size_t i = 0; i < bias_[l].size(); ++i) settled_[l][i] += double(bias_[l].get()[i]);
+      bias_[l].clear();
     }
   }
 
@@ -204,4 +227,5 @@ class NetworkWork {
   Buffer one_, two_, ones_;
   std::vector<Buffer> tangents_, bias_;
   std::vector<OuterProducts> outer_;
+  std::vector<std::vector<double>> settled_;  // of the biases' gradients
 };

@@ -76,6 +76,8 @@ class RungeKutta {
     gradients += size_t(first) * d;
     std::vector<Buffer> pulls;
     for (int i = 0; i < s; ++i) pulls.emplace_back(size_t(n));
+    if (begun_) work_.settle();
+    begun_ = true;
     adjoint_.clear();
     int node = grid_.n_nodes - 1;
     for (int step = grid_.last(); step >= 0; --step) {
@@ -134,6 +136,7 @@ class RungeKutta {
   Grid grid_;
   Tape tape_;
   FieldWork work_;
+  bool begun_ = false;  // a reverse
   Buffer times_, y_, stage_, adjoint_;
   std::vector<Buffer> slopes_;
   std::vector<FieldRecord> records_;

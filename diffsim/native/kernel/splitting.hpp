@@ -47,6 +47,8 @@ class Splitting {
                Real* initial) {
     const int d = field_.dimension, n = rows * d;
     const size_t at = size_t(first) * d;
+    if (begun_) work_.settle();
+    begun_ = true;
     adjoint_.clear();
     int node = grid_.n_nodes - 1;
     for (int step = grid_.last() - 1; step >= 0; --step) {
@@ -110,6 +112,7 @@ class Splitting {
   Grid grid_;
   Tape tape_;
   FieldWork work_;
+  bool begun_ = false;  // a reverse
   Buffer times_, y_, drift_, force_, adjoint_, given_, pull_;
   std::vector<FieldRecord> records_;
 };
