@@ -17,7 +17,7 @@ Objective = Callable[..., Tensor]
 """Called `objective(outcome)`, or `objective(outcome, x)` where inputs x are observed; smaller is better."""
 
 
-def evaluate_objective(objective: Objective | None, history: History) -> Tensor:
+def evaluate_objective(objective: Objective | None, history: History, name: str = "objective") -> Tensor:
     """The objective of each complete trial, float64, shape [n]; NaN where it is not finite: such a trial is left out.
 
     So is one whose square would not be finite: no model could learn from it.
@@ -26,6 +26,7 @@ def evaluate_objective(objective: Objective | None, history: History) -> Tensor:
         objective: Maps outcomes, shape [n, ...], and inputs x, shape [n, k], where the history has any, to shape [n] or
             [n, 1]. None: the outcome is the objective.
         history: The trials.
+        name: What errors call it.
 
     Raises:
         ArgumentError: The objective has the wrong shape.
@@ -40,18 +41,18 @@ def evaluate_objective(objective: Objective | None, history: History) -> Tensor:
     """
     if len(history) == 0:
         return torch.empty(0, dtype=torch.float64)
-    return apply_objective(objective, history.outcome, history.x)
+    return apply_objective(objective, history.outcome, history.x, name)
 
 
-def apply_objective(objective: Objective | None, outcome: Tensor, x: Tensor | None) -> Tensor:
+def apply_objective(objective: Objective | None, outcome: Tensor, x: Tensor | None, name: str = "objective") -> Tensor:
     """The objective of outcomes [n, ...] and inputs [n, k], if any, as in `evaluate_objective`."""
     n, value = len(outcome), outcome
     called, mend = "the outcome", "Pass objective=..., a function of the outcome that gives one number a trial."
     if objective is not None:
         arguments = (outcome,) if x is None else (outcome, x)
-        called = f"objective(outcome{'' if x is None else ', x'})"
+        called = f"{name}(outcome{'' if x is None else ', x'})"
         mend = "Return one number a row: `lambda y: y.square().sum(-1)`, say."
-        _check_call(objective, arguments, called)
+        _check_call(objective, arguments, name, called)
         with torch.no_grad():
             value = objective(*arguments)
         if not isinstance(value, Tensor):
@@ -62,13 +63,13 @@ def apply_objective(objective: Objective | None, outcome: Tensor, x: Tensor | No
     return torch.where(value.abs() < _LARGEST, value, torch.nan)
 
 
-def _check_call(objective: Objective, arguments: tuple[Tensor, ...], called: str) -> None:
+def _check_call(objective: Objective, arguments: tuple[Tensor, ...], name: str, called: str) -> None:
     try:
         inspect.signature(objective).bind(*arguments)
     except TypeError:
         raise ArgumentTypeError(
-            f"`objective` is called {called}, and {objective!r} does not take that. Objectives take the outcome, and "
-            "the inputs x too where the simulator has `inputs`."
+            f"`{name}` is called {called}, and {objective!r} does not take that. It takes the outcome, and the "
+            "inputs x too where the simulator has `inputs`."
         ) from None
     except ValueError:
         return  # a function whose signature cannot be read

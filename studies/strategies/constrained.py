@@ -128,7 +128,7 @@ class ConstrainedImprovement:
         return scale * mean[:, 0], scale * deviation[:, 0], _log_feasible(mean, deviation).exp()
 
     def _outputs(self, history: History) -> Outputs:
-        return Outputs([self.objective, *self.constraints], history)
+        return Outputs([self.objective], self.constraints, history)
 
     def _improvement(self, model: SingleTaskGP, outputs: Outputs) -> qLogNoisyExpectedImprovement:
         sampler = SobolQMCNormalSampler(torch.Size([_SAMPLES]), seed=0)

@@ -121,7 +121,7 @@ class HypervolumeImprovement:
         return Front(theta, mean, deviation, volume)
 
     def _outputs(self, history: History) -> Outputs:
-        return Outputs([*self.objectives, *self.constraints], history)
+        return Outputs(self.objectives, self.constraints, history)
 
     def _reference(self, outputs: Outputs) -> Tensor:
         """The reference in units of the outputs' scale, shape [m]."""

@@ -26,7 +26,8 @@ class Outputs:
     """Rows of finite numbers: functions of the outcomes of a history's complete trials.
 
     Args:
-        functions: Functions of the outcome (and the inputs x, where observed), m of them, each as an objective.
+        objectives: Functions of the outcome (and the inputs x, where observed).
+        constraints: More of them; m in all.
         history: The trials; those with a number that is not finite are left out.
 
     Attributes:
@@ -36,8 +37,12 @@ class Outputs:
         history: The history, in which those that are left out have failed.
     """
 
-    def __init__(self, functions: Sequence[Objective | None], history: History) -> None:
-        values = torch.stack([evaluate_objective(function, history) for function in functions], 1)
+    def __init__(
+        self, objectives: Sequence[Objective | None], constraints: Sequence[Objective], history: History
+    ) -> None:
+        columns = [evaluate_objective(function, history) for function in objectives]
+        columns += [evaluate_objective(function, history, "constraint") for function in constraints]
+        values = torch.stack(columns, 1)
         good = values.isfinite().all(1)
         self.history = _failing(~good, history)
         self.theta, values = self.history.theta, values[good]

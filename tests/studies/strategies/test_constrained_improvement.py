@@ -120,6 +120,9 @@ def test_settings_are_checked():
         STRATEGY.estimate(History(SQUARE), torch.zeros(1, 2))
     with pytest.raises(ArgumentTypeError, match="`constraints` must hold functions of the outcome, got None"):
         ConstrainedImprovement(cost, [None])
+    wrong = ConstrainedImprovement(cost, [lambda y: y])
+    with pytest.raises(ArgumentError, match=r"constraint\(outcome\) must have shape \[8\] or \[8, 1\], got \[8, 2\]"):
+        wrong.recommend(History.from_tensors(SQUARE, SQUARE.sobol(8, seed=0), torch.zeros(8, 2)))
     with pytest.raises(ArgumentError, match="`probability`"):
         ConstrainedImprovement(cost, [load], probability=1.0)
     with pytest.raises(ArgumentError, match="`initial`"):
