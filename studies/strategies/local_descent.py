@@ -50,7 +50,7 @@ class LocalDescent:
         objective: What is minimised, of the outcome (and the inputs x, where observed); None: the outcome itself.
         start: Where to start; the centre of the box by default.
         radius: Half-width of the first region as a share of the box's widths; 0.2 / sqrt(d) by default.
-        size: Simulations of the first round; 20 + 4 d by default.
+        size: Simulations of the first round; 24 + 2 d by default.
         cost: The simulator's; where setting up a theta costs more than a simulation, each is simulated several times.
 
     Raises:
@@ -131,13 +131,11 @@ class LocalDescent:
         return regions[-1] if regions else None
 
     def _first(self, box: Box, seed: int) -> Region:
-        center = box.to_unit(start_point(box, self.start))
-        repeats = self._repeats(1.0, 10**9)
-        size = self._size(box) * repeats
-        return Region(tuple(center.tolist()), self._radius(box), size, repeats, seed)
+        center, repeats = box.to_unit(start_point(box, self.start)), self._repeats(1.0, 10**9)
+        return Region(tuple(center.tolist()), self._radius(box), self._size(box) * repeats, repeats, seed)
 
     def _size(self, box: Box) -> int:
-        return self.size or 20 + 4 * box.dim
+        return self.size or 24 + 2 * box.dim
 
     def _radius(self, box: Box) -> float:
         return self.radius or 0.2 / math.sqrt(box.dim)
@@ -184,23 +182,25 @@ class LocalDescent:
     def _step(self, box: Box, tested: Region, before: Region, rows: Rows, model: LocalModel) -> Region:
         with torch.no_grad():
             means = model.mean(rows.unit)
-        best = rows.unit[means.argsort()[:3]]
         center = tested.middle
-        target = search_ball(model.mean, center, tested.ball, torch.cat([center[None], best]))
-        gain, error = difference(model.response, target, center)
+        starts = torch.cat([center[None], rows.unit[means.argsort()[:3]]])
+        for mean in (model.mean, model.judged):  # the process's own step, where it sees a loss in the other
+            target = search_ball(mean, center, tested.ball, starts)
+            gain, error = difference(model.response, target, center)
+            if gain <= SIGNIFICANT * error:
+                break
         step = float((target - center).norm()) / tested.ball
         clear = float(means.std()) > SIGNIFICANT * error
         resolved = tested.decision == "kept" and step < 0.5 and clear
         variance = float(model.response(rows.unit, rows.x).variance.mean())
         repeats = self._repeats(variance / max(float(means.var()), 1e-300), tested.size)
-        least = max(self._size(box) * repeats, len(rows) // 10)
-        most = max(self._size(box) * repeats, len(rows) // 2)
+        usual = self._size(box) * repeats
         return replace(
             tested,
             center=tuple(target.tolist()),
             radius=SHRINK * tested.radius if resolved else tested.radius,
             decision="shrunk: the minimum lies inside" if resolved else tested.decision,
-            size=min(max(tested.size, least), most),
+            size=min(max(tested.size, usual, len(rows) // 10), max(usual, len(rows) // 2)),
             repeats=repeats,
             previous=tuple(center.tolist()),
             previous_radius=before.radius,
@@ -245,7 +245,7 @@ class LocalDescent:
         model = fit_ladder(rows, objective, self._surrogates, 0)
         with torch.no_grad():
             best = rows.unit[model.mean(rows.unit).argsort()[:5]]
-        low, high = rows.unit.amin(0), rows.unit.amax(0)
+        low, high = rows.unit.aminmax(dim=0)
         found = search_ball(model.mean, best[0], float((high - low).norm()) / 4, best)
         return box.from_unit(found.clamp(low, high))
 

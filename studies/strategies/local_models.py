@@ -57,7 +57,8 @@ class LocalModel:
     Attributes:
         name: Its rung.
         mean: Expected objective at parameters in units of the box, differentiable, [n, d] -> [n].
-        response: The Gaussian process of the objective, on all rows.
+        judged: The same by the Gaussian process of the objective.
+        response: That process, on all rows.
         scores: Held-out mean squared error of each rung, as a share of the variance.
         surrogate: The surrogate of the outcome, where the rung is one.
         success: The chance that a simulation succeeds, where some near there failed.
@@ -65,6 +66,7 @@ class LocalModel:
 
     name: str
     mean: Callable[[Tensor], Tensor]
+    judged: Callable[[Tensor], Tensor]
     response: Response
     scores: dict[str, float]
     surrogate: Surrogate | None = None
@@ -80,13 +82,14 @@ class LocalModel:
         success = Success.learn(unit, failed)
         if success is None:
             return self
-        with torch.no_grad():
-            worst = self.mean(unit).max()
+        means = _wary(self.mean, success, unit), _wary(self.judged, success, unit)
+        return replace(self, mean=means[0], judged=means[1], success=success)
 
-        def mean(at: Tensor) -> Tensor:
-            return worst + success.log_chance(at).exp() * (self.mean(at) - worst)
 
-        return replace(self, mean=mean, success=success)
+def _wary(mean: Callable[[Tensor], Tensor], success: Success, unit: Tensor) -> Callable[[Tensor], Tensor]:
+    with torch.no_grad():
+        worst = mean(unit).max()
+    return lambda at: worst + success.log_chance(at).exp() * (mean(at) - worst)
 
 
 def fit_ladder(
@@ -118,15 +121,20 @@ def fit_ladder(
         errors[name] = ((predicted - judge.value).square() / spread).nan_to_num(nan=torch.inf)
     for response in responses.values():
         response.condition(rows.unit, rows.value[:, None], rows.x, seed)
-    name = _best(errors)
+    name, process = _best(errors), responses[PROCESS]
+
+    def judged(unit: Tensor) -> Tensor:
+        return process.mean(unit)[..., 0]
+
     scores = {rung: float(error.mean()) for rung, error in errors.items()}
     if name in fitted:
         surrogate = fitted[name]
         if isinstance(surrogate, Response):
             surrogate.condition(rows.unit, rows.outcome.double().reshape(len(rows), -1), rows.x, seed)
-        return LocalModel(name, expected(surrogate, objective, rows, seed), responses[PROCESS], scores, surrogate)
+        mean = expected(surrogate, objective, rows, seed)
+        return LocalModel(name, mean, judged, process, scores, surrogate)
     best = responses[name]
-    return LocalModel(name, lambda unit: best.mean(unit)[..., 0], responses[PROCESS], scores)
+    return LocalModel(name, lambda unit: best.mean(unit)[..., 0], judged, process, scores)
 
 
 def expected(surrogate: Surrogate, objective: Objective | None, rows: Rows, seed: int) -> Callable[[Tensor], Tensor]:

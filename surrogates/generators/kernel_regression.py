@@ -207,13 +207,15 @@ class KernelRegression:
             log = torch.tensor(values, dtype=y.dtype, requires_grad=True)
             inputs = None if x is None else self.kernel.inputs(x, x, log)
             covariance = self.kernel(z, z, inputs, log) + torch.diag(log[-1].exp() * weight + jitter)
-            root, failed = torch.linalg.cholesky_ex(covariance)
+            root, failed = torch.linalg.cholesky_ex(covariance.detach())
             if int(failed):
                 return 1e10, np.zeros_like(values)
-            fit = torch.linalg.solve_triangular(root, y[:, None], upper=False).square().sum() / 2
-            loss = fit + root.diagonal().log().sum() + self.kernel.penalty(log)
-            (gradient,) = torch.autograd.grad(loss, log)
-            return float(loss.detach()), gradient.double().numpy()
+            inverse = torch.cholesky_inverse(root)
+            weights, penalty = inverse @ y, self.kernel.penalty(log)
+            loss = y @ weights / 2 + root.diagonal().log().sum() + penalty.detach()
+            pull = (inverse - weights[:, None] * weights) / 2  # the slope of the loss in the covariance
+            (gradient,) = torch.autograd.grad((covariance, penalty), log, (pull, torch.ones_like(penalty)))
+            return float(loss), gradient.double().numpy()
 
         lengths = self.kernel.n_lengths
         bounds: Sequence[tuple[float, float]] = [_LENGTHS] * lengths + [_AMPLITUDES] * (len(self.log) - lengths)

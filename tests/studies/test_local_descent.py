@@ -461,6 +461,19 @@ def test_the_search_stays_in_ball_and_cube_and_finds_the_minimum():
     torch.testing.assert_close(corner, torch.zeros(2).double(), atol=1e-6, rtol=0)
 
 
+def test_a_rung_does_not_lead_to_where_the_process_sees_a_loss():
+    space, generator = cube(2), torch.Generator().manual_seed(0)
+    unit = 0.3 + 0.4 * torch.rand(60, 2, generator=generator, dtype=torch.float64)
+    value = noisy_bowl(space.from_unit(unit), generator)
+    rows = Rows(unit, value[:, None], None, value)
+    model = fit_ladder(rows, None, (), seed=0)
+    wrong = replace(model, mean=lambda unit: -model.judged(unit))
+    region = Region((0.4, 0.4), 0.2, 60, 1, 0)
+    step = LocalDescent()._step(space, region, region, rows, wrong)
+    assert step.gain < 0
+    assert bowl(space.from_unit(step.middle)) < bowl(space.from_unit(region.middle))
+
+
 def test_rows_of_one_theta_are_held_out_together():
     unit = torch.rand(10, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64).repeat(4, 1)
     own = (1e3 * unit.sum(1)).sin()  # known at each theta, unknown between them
