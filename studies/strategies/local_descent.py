@@ -70,15 +70,14 @@ class LocalDescent:
 
     def __post_init__(self) -> None:
         check_objective(self.objective)
-        given = self.surrogate
-        makes = (given,) if given is None or callable(given) else given
-        if not isinstance(makes, Sequence) or any(
-            isinstance(make, Surrogate) or not (make is None or callable(make)) for make in makes
-        ):
-            raise ArgumentTypeError(
-                f"`surrogate` must be a function that makes one, got {self.surrogate!r}. Pass "
-                "`lambda: ConditionalFlow(2)`, say."
-            )
+        for make in self._surrogates:
+            if isinstance(make, Surrogate) or not callable(make):
+                raise ArgumentTypeError(
+                    f"`surrogate` must be a function that makes one, got {make!r}. Pass "
+                    "`lambda: ConditionalFlow(2)`, say."
+                )
+        if not isinstance(self.cost, Cost | None):
+            raise ArgumentTypeError(f"`cost` must be a Cost, got {self.cost!r}. Pass `Cost(setup=100)`, say.")
         if self.radius is not None and not 0 < self.radius <= LARGEST:
             raise ArgumentError(f"`radius` must lie above 0 and be at most {LARGEST}, got {self.radius}.")
         if self.size is not None:
@@ -122,9 +121,8 @@ class LocalDescent:
 
     @property
     def _surrogates(self) -> Sequence[Callable[[], Surrogate]]:
-        if self.surrogate is None:
-            return ()
-        return (self.surrogate,) if callable(self.surrogate) else tuple(self.surrogate)
+        given = () if self.surrogate is None else self.surrogate
+        return tuple(given) if isinstance(given, Sequence) else (given,)
 
     def _last(self, history: History) -> tuple[int, Region] | None:
         regions = Region.all(history, "local")

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 from torch import Tensor
 
+from diffsim.errors import ArgumentTypeError
 from diffsim.training.settings import Training
 from studies.objective import Objective
 from studies.strategies.success import Success
@@ -223,6 +224,8 @@ def _generative(
         rungs[OUTCOME] = ProcessResponse(d, width, k)
     for number, make in enumerate(surrogates):
         surrogate = make()
+        if not isinstance(surrogate, Surrogate):
+            raise ArgumentTypeError(f"`surrogate` must make a Surrogate, got {surrogate!r} from {make!r}.")
         name = type(surrogate).__name__
         rungs[name if name not in rungs else f"{name} {number}"] = surrogate
     return rungs

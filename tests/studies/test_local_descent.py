@@ -493,6 +493,7 @@ def test_rows_of_one_theta_are_held_out_together():
         ({"surrogate": 3}, ArgumentTypeError, "`surrogate` must be a function"),
         ({"surrogate": LinearResponse(2)}, ArgumentTypeError, "`surrogate` must be a function that makes one"),
         ({"surrogate": [LinearResponse(2)]}, ArgumentTypeError, "`surrogate` must be a function"),
+        ({"cost": 5}, ArgumentTypeError, "`cost` must be a Cost"),
     ],
 )
 def test_settings_are_checked(options, error, words):
@@ -539,3 +540,5 @@ def test_a_wrong_objective_is_told_and_what_was_simulated_stays(objective, error
 def test_a_surrogate_of_the_wrong_size_is_told():
     with pytest.raises(ArgumentError, match=r"`outcome` must have shape \[n, 3\]"):
         run(pair, LocalDescent(lambda: LinearResponse(2, 3), lambda y: y.sum(-1), size=8), 30)
+    with pytest.raises(ArgumentTypeError, match="`surrogate` must make a Surrogate, got None"):
+        run(pair, LocalDescent(lambda: None, lambda y: y.sum(-1), size=8), 30)
