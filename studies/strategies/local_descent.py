@@ -10,10 +10,11 @@ from torch import Tensor
 
 from diffsim.errors import ArgumentError, ArgumentTypeError
 from studies.history import History, Proposal
-from studies.objective import Objective, evaluate_objective
+from studies.objective import Objective
 from studies.spaces.box import Box
 from studies.strategies.local_evidence import difference, evidence_of
 from studies.strategies.local_models import LocalModel, Rows, fit_ladder, search_ball
+from studies.strategies.penalties import learnable
 from studies.strategies.settings import box_of, check_count, check_objective, start_point
 from studies.strategies.success import good_and_bad
 from studies.strategies.trust_region import GROW, LARGEST, SHRINK, SIGNIFICANT, Region, judge, reject
@@ -220,7 +221,7 @@ class LocalDescent:
 
     def _rows(self, history: History, began: int, region: Region) -> tuple[Rows, Tensor]:
         """The good rows near a region, and which of them are of its own round."""
-        value = evaluate_objective(self.objective, history)
+        value = learnable(self.objective, history)
         unit = cast(Box, history.space).to_unit(history.theta)
         if len(value) == 0:
             return Rows(unit, history.outcome, history.x, value), torch.zeros(0, dtype=torch.bool)
@@ -235,7 +236,7 @@ class LocalDescent:
         Raises:
             ArgumentError: There are too few trials.
         """
-        box, value = box_of(history.space, self), evaluate_objective(objective, history)
+        box, value = box_of(history.space, self), learnable(objective, history)
         good = value.isfinite()
         if int(good.sum()) < LEAST:
             raise ArgumentError(f"`history` must hold at least {LEAST} trials with a finite objective. Simulate more.")

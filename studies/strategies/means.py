@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from studies.history import History
-from studies.objective import Objective, evaluate_objective
+from studies.objective import Objective
+from studies.strategies.penalties import learnable
 
 __all__ = ["Means", "mean_objectives", "means_of"]
 
@@ -33,8 +34,8 @@ class Means:
 
 
 def mean_objectives(objective: Objective | None, history: History) -> Means:
-    """The mean objective of each distinct theta over its complete trials; those that are not finite are left out."""
-    return means_of(evaluate_objective(objective, history), history)
+    """The mean objective of each distinct theta over its complete trials, without those not finite or a penalty."""
+    return means_of(learnable(objective, history), history)
 
 
 def means_of(values: Tensor, history: History) -> Means:

@@ -9,11 +9,12 @@ from torch import Tensor
 
 from diffsim.errors import ArgumentTypeError
 from studies.history import History, Proposal
-from studies.objective import Objective, evaluate_objective
+from studies.objective import Objective
 from studies.spaces.box import Box
 from studies.strategies.box_search import around, search_box
 from studies.strategies.improvement_model import ImprovementModel
 from studies.strategies.means import Means, mean_objectives, means_of
+from studies.strategies.penalties import learnable
 from studies.strategies.plan import Plan
 from studies.strategies.settings import check_asked, check_count, check_objective, start_point
 from studies.strategies.sobol import Sobol
@@ -70,7 +71,7 @@ class NoisyExpectedImprovement:
             rest = plan.next(history, min(n, plan.left(history)))
         if len(rest) == n:
             return Proposal(rest)
-        values = evaluate_objective(self.objective, history)
+        values = learnable(self.objective, history)
         means = means_of(values, history)
         pending = torch.cat([history.pending, rest]).unique(dim=0)
         pending = pending[~(pending[:, None] == means.theta).all(-1).any(-1)]
@@ -93,7 +94,7 @@ class NoisyExpectedImprovement:
     def recommend(self, history: History) -> Tensor:
         """Where the model is surest of a low mean, shape [d]; the start where no objective is finite."""
         box = _box(history)
-        values = evaluate_objective(self.objective, history)
+        values = learnable(self.objective, history)
         means = means_of(values, history)
         if len(means.mean) == 0:
             return start_point(box, self.start)

@@ -14,6 +14,7 @@ from torch import Tensor
 from diffsim.errors import ArgumentTypeError
 from studies.history import History, Trial
 from studies.objective import Objective, evaluate_objective
+from studies.strategies.penalties import learnable
 from studies.strategies.settings import is_function
 from surrogates.gaussian_process import gaussian_process
 
@@ -28,7 +29,7 @@ class Outputs:
     Args:
         objectives: Functions of the outcome (and the inputs x, where observed).
         constraints: More of them; m in all.
-        history: The trials; those with a number that is not finite are left out.
+        history: The trials; those with a number that is not finite, or a penalty, are left out.
 
     Attributes:
         theta: Parameters of the others, shape [n, d].
@@ -40,7 +41,7 @@ class Outputs:
     def __init__(
         self, objectives: Sequence[Objective | None], constraints: Sequence[Objective], history: History
     ) -> None:
-        columns = [evaluate_objective(function, history) for function in objectives]
+        columns = [learnable(function, history) for function in objectives]
         columns += [evaluate_objective(function, history, "constraint") for function in constraints]
         values = torch.stack(columns, 1)
         good = values.isfinite().all(1)
@@ -66,7 +67,8 @@ def _failing(bad: Tensor, history: History) -> History:
 
     def told(trial: Trial) -> Trial:
         if trial.state == "complete" and next(is_bad):
-            return replace(trial, state="failed", outcome=None, x=None, error="A number of its outcome is not finite.")
+            error = "A number of its outcome is not finite, or a penalty."
+            return replace(trial, state="failed", outcome=None, x=None, error=error)
         return trial
 
     return History(history.space, tuple(told(trial) for trial in history.trials), history.info)

@@ -12,10 +12,11 @@ from torch import Tensor
 from torch.autograd.function import Function, FunctionCtx
 
 from studies.history import History
-from studies.objective import Objective, evaluate_objective
+from studies.objective import Objective
 from studies.spaces.base import Space
 from studies.spaces.box import Box
 from studies.strategies.box_search import Score, feature_groups
+from studies.strategies.penalties import learnable
 from surrogates.evidence import Array, Evidence
 from surrogates.likely_settings import likely_settings
 from surrogates.process_mixture import ProcessMixture
@@ -123,7 +124,7 @@ def likely(score: Score, success: Success | None) -> Score:
 
 def good_and_bad(history: History, objective: Objective | None) -> tuple[Tensor, Tensor]:
     """Parameters of the trials with a finite objective, and of those without or that failed, [n, d] and [m, d]."""
-    return parted(evaluate_objective(objective, history).isfinite(), history)
+    return parted(learnable(objective, history).isfinite(), history)
 
 
 def parted(finite: Tensor, history: History) -> tuple[Tensor, Tensor]:
