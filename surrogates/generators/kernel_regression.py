@@ -18,6 +18,7 @@ Shape = Literal["linear", "quadratic", "smooth"]
 N_EVIDENCE = 300  # rows that the hyper-parameters are fitted to
 N_INDUCING = 500  # rows that span the posterior; with fewer data it is exact
 N_SEPARATE = 10  # up to as many parameters have a length scale each, more share one
+_UNLIKE = 0.5  # standard deviation of log length scales from their mean
 _JITTER = 1e-6
 _LENGTHS = (-4.0, 8.0)  # bounds of log length scales
 _AMPLITUDES = (-16.0, 8.0)  # of log variances, in units of the outcome's
@@ -72,16 +73,19 @@ class Kernel:
     def penalty(self, log: Tensor) -> Tensor:
         """Minus the log prior density of hyper-parameters, up to a constant; wide, with long scales in many dimensions.
 
-        Source: for the length scales Hvarfner, Hellsten and Nardi, 2024, arXiv 2402.02229.
+        Separate length scales of theta are alike unless the rows say otherwise: were each free, those of which noisy
+        rows say little would be long, and the posterior sure that nothing bends there. Few directions have free ones.
+
+        Source: for the level of the length scales Hvarfner, Hellsten and Nardi, 2024, arXiv 2402.02229.
         """
         scales, inputs = log[: self.n_scales], log[self.n_scales : self.n_lengths]
-        expected = math.sqrt(2) + math.log(self.dim) / 2
         variances = log[self.n_lengths :] - torch.tensor(self.initial[self.n_lengths :], dtype=log.dtype)
-        return (
-            (scales - expected).square().sum() / 6
-            + (inputs - math.log(2)).square().sum() / 2
-            + variances.square().sum() / 18
-        )
+        total = (inputs - math.log(2)).square().sum() / 2 + variances.square().sum() / 18
+        expected = math.sqrt(2) + math.log(self.dim) / 2
+        if self.n_directions is not None or not self.n_scales:
+            return total + (scales - expected).square().sum() / 6
+        level = scales.mean()
+        return total + (level - expected).square() / 6 + (scales - level).square().sum() / (2 * _UNLIKE**2)
 
     def inputs(self, x: Tensor, other: Tensor, log: Tensor) -> Tensor:
         """Covariance of inputs, [a, k], [b, k] -> [a, b]."""

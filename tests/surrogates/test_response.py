@@ -445,3 +445,19 @@ def test_draws_at_many_parameters_are_those_at_each(k, monkeypatch):
     spread = response(theta[:, None] if k else theta, inputs).stddev
     many = response.sample(theta[:1, None] if k else theta[:1], inputs, 4000, generator)
     torch.testing.assert_close(many.std(0)[0], spread[0], rtol=0.06, atol=0)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_errors_of_differences_are_calibrated_where_noise_hides_the_bends_of_some_parameters(seed):
+    """A valley: the rows show the walls of some parameters, and those of the others are as steep."""
+
+    def valley(theta):
+        return 4 * (theta[..., 1:] - theta[..., :-1].square()).square().sum(-1)
+
+    rows = 0.5 * uniform(150, 10, seed=seed)
+    response = ProcessResponse(10, 1)
+    response.fit(rows, (valley(rows) + normal(150, seed=seed + 10))[:, None], training=Training(seed=seed))
+    asked, middle = 0.5 * uniform(300, 10, seed=seed + 20), torch.zeros(10, dtype=torch.float64)
+    mean, error = response.difference(asked, middle)
+    surprise = (mean - valley(asked) + valley(middle)) / error
+    assert 0.4 < float(surprise.square().mean().sqrt()) < 2
