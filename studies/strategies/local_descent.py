@@ -16,7 +16,7 @@ from studies.strategies.local_evidence import difference, evidence_of
 from studies.strategies.local_models import LocalModel, Rows, fit_ladder, search_ball
 from studies.strategies.penalties import learnable
 from studies.strategies.settings import box_of, check_count, check_objective, start_point
-from studies.strategies.success import good_and_bad
+from studies.strategies.success import good_and_bad, parted
 from studies.strategies.trust_region import GROW, LARGEST, SHRINK, SIGNIFICANT, Region, judge, reject
 from surrogates.simulator import Cost
 from surrogates.surrogate import Surrogate
@@ -160,13 +160,12 @@ class LocalDescent:
         box = cast(Box, history.space)
         seed = int(torch.randint(2**31, (), generator=torch.Generator().manual_seed(region.seed)))
         region = replace(region, seed=seed)
-        rows, new = self._rows(history, began, region)
+        rows, new, failed = self._rows(history, began, region)
         if len(rows) < LEAST or len(rows.unit.unique(dim=0)) < 4:
             return _seek(region, rows), None
         due = len(history) >= region.wait
-        failed = box.to_unit(good_and_bad(history, self.objective)[1])
         model = fit_ladder(rows, self.objective, self._surrogates if due else (), seed)
-        model = model.wary(rows.unit, failed[region.near(failed)])
+        model = model.wary(rows.unit, failed)
         if due:
             region = replace(region, wait=0 if model.is_given else math.ceil(WAIT * len(history)))
         tested = region
@@ -219,14 +218,13 @@ class LocalDescent:
         fresh = replace(fresh, best=tuple(best.tolist()), best_value=value, decision="restarted: a plateau")
         return replace(fresh, seed=region.seed, descent=region.descent + 1)
 
-    def _rows(self, history: History, began: int, region: Region) -> tuple[Rows, Tensor]:
-        """The good rows near a region, and which of them are of its own round."""
-        value = learnable(self.objective, history)
-        unit = cast(Box, history.space).to_unit(history.theta)
-        if len(value) == 0:
-            return Rows(unit, history.outcome, history.x, value), torch.zeros(0, dtype=torch.bool)
-        which = value.isfinite() & region.near(unit)
-        return Rows(unit, history.outcome, history.x, value).take(which), (history.round >= began)[which]
+    def _rows(self, history: History, began: int, region: Region) -> tuple[Rows, Tensor, Tensor]:
+        """The good rows near a region, which of them are of its own round, and where others failed near there."""
+        value, box = learnable(self.objective, history), cast(Box, history.space)
+        unit, failed = box.to_unit(history.theta), box.to_unit(parted(value.isfinite(), history)[1])
+        which, near = value.isfinite() & region.near(unit), region.near(failed)
+        rows = Rows(unit, history.outcome, history.x, value).take(which)
+        return rows, (history.round >= began)[which], failed[near]
 
     def answer(self, history: History, objective: Objective) -> Tensor:
         """The best parameters for another objective, from the trials so far, shape [d].
