@@ -14,7 +14,6 @@ from surrogates.simulator import Cost
 __all__ = ["Hump2", "Hump40"]
 
 RANGES = ((-2.0, 2.0), (0.0, 5.0))  # of x1 and x2
-_TINY = 1e-300
 
 
 def _height(p: Tensor) -> Tensor:
@@ -25,7 +24,7 @@ def _height(p: Tensor) -> Tensor:
 
 def _chances(p: Tensor) -> Tensor:
     """The chances of the two branches, |p_i| / sum |p|, one half at zero, [..., 2] -> [..., 2]."""
-    weight = p.abs() + _TINY
+    weight = p.abs() + torch.finfo(p.dtype).tiny
     return weight / weight.sum(-1, keepdim=True)
 
 

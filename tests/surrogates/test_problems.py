@@ -210,3 +210,10 @@ def test_boston_without_its_data_names_the_extra(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "mlxtend.data", None)
     with pytest.raises(ImportError, match=r"pip install 'diffsim-studies\[boston\]'"):
         Boston91().inputs(2, seeded())
+
+
+def test_the_origin_of_the_hump_is_defined_in_single_precision():
+    humps = Hump2()
+    assert torch.allclose(humps.exact(torch.zeros(2)).double(), humps.exact(torch.zeros(2).double()))
+    x = humps.inputs(50, torch.Generator().manual_seed(0))
+    assert humps(torch.zeros(50, 2), x, torch.Generator().manual_seed(0)).isfinite().all()
