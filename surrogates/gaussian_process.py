@@ -13,7 +13,7 @@ from diffsim.errors import ArgumentError
 
 __all__ = ["gaussian_process"]
 
-_CONSTANT = 1e-12  # of an outcome's largest magnitude: below, its spread is rounding
+_CONSTANT = 1e-12  # of a column's largest magnitude: below, its spread is rounding
 
 
 def gaussian_process(
@@ -46,7 +46,11 @@ def gaussian_process(
         )
     if not bool(torch.isfinite(theta).all() and torch.isfinite(outcome).all()):
         raise ArgumentError("`theta` and `outcome` must be finite. Leave the failed trials out.")
-    if bounds is not None and bounds.shape != (2, theta.shape[1]):
+    if bounds is None:  # BoTorch takes a range below 1e-8 for none, whatever the unit
+        low, high = theta.aminmax(dim=0)
+        varies = high - low > _CONSTANT * theta.abs().amax(0)
+        bounds = torch.stack([low, torch.where(varies, high, low + 1)])
+    if bounds.shape != (2, theta.shape[1]):
         raise ArgumentError(f"`bounds` must have shape [2, {theta.shape[1]}], got {list(bounds.shape)}.")
     variance = None
     if noise is not None:
@@ -64,7 +68,7 @@ def gaussian_process(
         theta,
         outcome,
         variance,
-        input_transform=Normalize(theta.shape[1], bounds=None if bounds is None else bounds.to(torch.float64)),
+        input_transform=Normalize(theta.shape[1], bounds=bounds.to(torch.float64)),
         outcome_transform=Standardize(outcome.shape[1], min_stdv=cast(float, least)),
     )
     if len(theta) > 1:  # one row says nothing about length scales

@@ -122,3 +122,10 @@ def test_one_row_is_enough():
 def test_bad_input(theta, outcome, arguments, name):
     with pytest.raises(ArgumentError, match=name):
         gaussian_process(theta, outcome, **arguments)
+
+
+def test_a_parameter_in_a_tiny_unit_is_no_constant():
+    theta, new = uniform(30, 2), uniform(10, 2, seed=1)
+    nano = torch.tensor([1e-9, 1.0], dtype=torch.float64)
+    expected = gaussian_process(theta, wave(theta)).posterior(new).mean
+    assert torch.allclose(gaussian_process(nano * theta, wave(theta)).posterior(nano * new).mean, expected, rtol=1e-4)
