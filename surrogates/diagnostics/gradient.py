@@ -95,8 +95,8 @@ def check_gradient(
         names: Names of the parameters.
 
     Raises:
-        ArgumentError: A shape is wrong, a number is out of range, fewer than two simulations are finite, or the
-            simulator has inputs and the surrogate has none, or the other way round.
+        ArgumentError: A shape is wrong, a number is out of range, fewer than two simulations are finite, there is
+            no gradient, or the simulator has inputs and the surrogate has none, or the other way round.
 
     Example:
         >>> slope = torch.tensor([1.0, -2.0], dtype=torch.float64)
@@ -154,6 +154,12 @@ def _gradient(
         else:
             draws = n // _PARTS if inputs is None else 1
             value = surrogate.expectation(objective, free, inputs, draws, generator).mean()
+        if value.shape != () or not value.requires_grad:
+            name, what = ("objective", "of outcomes") if isinstance(surrogate, Surrogate) else ("surrogate", "of theta")
+            raise ArgumentError(
+                f"`{name}` must be a function {what} that torch can differentiate, one number a row, got "
+                f"{value}. Without comparisons, rounding and numpy it has a gradient."
+            )
         (slope,) = torch.autograd.grad(value, free)
         parts.append(slope)
     slopes = torch.stack(parts)

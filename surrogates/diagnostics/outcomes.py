@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 __all__ = ["OutcomeCheck", "check_outcomes", "outcome_plot"]
 
+_CONSTANT = 1e-12  # of an outcome's largest magnitude: below, its spread is rounding
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class OutcomeCheck:
@@ -54,16 +56,20 @@ class OutcomeCheck:
     def energy(self) -> Tensor:
         """The energy distance of the whole outcome vectors, from 0 to 1, shape [p]; it sees correlations too.
 
-        It is (2 E|X - Y| - E|X - X'| - E|Y - Y'|) / 2 E|X - Y|, with outcomes in units of the simulated spread.
+        It is (2 E|X - Y| - E|X - X'| - E|Y - Y'|) / 2 E|X - Y|, with outcomes in units of the simulated spread; of the
+        spread of both together where the simulated outcomes are all the same.
 
         Source: Szekely and Rizzo, 2013, Energy statistics, section 3.
         """
         distances: list[Tensor] = []
         for true, made in zip(self.simulated, self.predicted, strict=True):
-            scale = true.std(0).clamp_min(1e-300)
-            between = torch.cdist(true / scale, made / scale).mean()
-            within = sum(torch.pdist(part / scale).mean() for part in (true, made))
-            distances.append((1 - within / (2 * between)).clamp_min(0))
+            spread, both = true.std(0), torch.cat([true, made])
+            scale = torch.where(spread > _CONSTANT * true.abs().amax(0), spread, both.std(0))
+            shift, scale = both.mean(0), torch.where(scale > 0, scale, 1.0)
+            true, made = (true - shift) / scale, (made - shift) / scale
+            between = torch.cdist(true, made).mean()
+            within = torch.pdist(true).mean() + torch.pdist(made).mean()
+            distances.append((1 - within / (2 * between)).clamp_min(0) if between > 0 else between)
         return torch.stack(distances)
 
     def __str__(self) -> str:

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from diffsim.errors import ArgumentError
+from diffsim.errors import ArgumentError, ArgumentTypeError
 from surrogates.simulator import InputSimulator, Simulator, as_inputs, as_outcome
 
 __all__ = ["as_points", "check_count", "draw_inputs", "draw_seed", "simulate"]
@@ -33,7 +33,11 @@ def as_points(name: str, value: Tensor, ndim: int) -> Tensor:
 
     Raises:
         ArgumentError: The number of dimensions is wrong.
+        ArgumentTypeError: It is no tensor.
     """
+    if not isinstance(value, Tensor):
+        kind = type(value).__name__
+        raise ArgumentTypeError(f"`{name}` must be a tensor, got {kind}. Pass torch.as_tensor({name}).")
     if value.ndim != ndim or value.numel() == 0:
         shape, mend = ("[d]", f"{name}[0]") if ndim == 1 else ("[p, d]", f"{name}[None]")
         raise ArgumentError(f"`{name}` must have shape {shape}, got {list(value.shape)}. Pass {mend} for one point.")

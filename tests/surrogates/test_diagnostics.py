@@ -6,9 +6,9 @@ import matplotlib.pyplot as plt
 import pytest
 import torch
 
-from diffsim.errors import ArgumentError
+from diffsim.errors import ArgumentError, ArgumentTypeError
 from surrogates.diagnostics.gradient import check_gradient
-from surrogates.diagnostics.outcomes import check_outcomes, outcome_plot
+from surrogates.diagnostics.outcomes import OutcomeCheck, check_outcomes, outcome_plot
 from surrogates.generators.mixture import MixtureDensityNetwork
 from surrogates.generators.response import LinearResponse, ProcessResponse
 from surrogates.problems.hump import Hump2
@@ -190,3 +190,26 @@ def test_arguments_are_checked(linear):
         check_outcomes(linear, plane, POINT)
     with pytest.raises(ArgumentError, match="must have 1 outcomes"):
         check_outcomes(linear, lambda theta, generator: theta[:, :1], POINT[None])
+
+
+def test_the_energy_distance_of_constant_outcomes_is_a_number():
+    always = torch.full((40, 1), 3.7, dtype=torch.float64)
+    spread = torch.randn(40, 1, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    drawn = torch.stack([always, always + 1, spread])
+    energy = OutcomeCheck(torch.zeros(3, 1), drawn, (always,) * 3).energy
+    assert energy[:2].tolist() == [0, 1] and 0.5 < energy[2] < 1
+
+
+def test_the_energy_distance_does_not_see_an_offset():
+    first, second = torch.randn(2, 200, 1, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    near, far = (OutcomeCheck(torch.zeros(1, 1), second[None] + at, (first + at,)).energy for at in (0.0, 1e8))
+    assert torch.allclose(near, far, atol=1e-6)
+
+
+def test_what_has_no_gradient_is_named(linear):
+    with pytest.raises(ArgumentError, match="`objective` must be a function of outcomes that torch can differentiate"):
+        check_gradient(linear, lambda y: (y[..., 0] > 0).double(), plane, POINT, step=0.1)
+    with pytest.raises(ArgumentError, match="`surrogate` must be a function of theta that torch can differentiate"):
+        check_gradient(lambda theta: theta, objective, plane, POINT, step=0.1)
+    with pytest.raises(ArgumentTypeError, match="`theta` must be a tensor, got list"):
+        check_gradient(linear, objective, plane, POINT.tolist(), step=0.1)
