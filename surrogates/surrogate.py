@@ -121,6 +121,8 @@ class Surrogate(nn.Module, ABC):
         Returns:
             Expectations, shape [...].
         """
+        if n < 1:
+            raise ArgumentError(f"`n` must be at least 1, got {n}: the mean of no draws is not defined.")
         outcome = self.sample(theta, x, n, generator)
         return self._values(objective, outcome, x).mean(0)
 

@@ -54,9 +54,10 @@ class Response(Surrogate):
     def sample(self, theta: Tensor, x: Tensor | None, n: int, generator: torch.Generator) -> Tensor:
         theta, x, batch = self._check_call(theta, x)
         own = x.shape[:-1] if x is not None else torch.Size()
-        rows = theta.expand(*batch, self.dim).reshape(-1, *batch[len(batch) - len(own) :], self.dim)
+        outer, inner = batch[: len(batch) - len(own)], batch[len(batch) - len(own) :]
+        rows = theta.expand(*batch, self.dim).reshape(outer.numel(), *inner, self.dim)
         parts = [self._moments(part, x) for part in rows.split(max(1, _AT_ONCE // max(own.numel(), 1)))]
-        mean, deviation = (torch.cat(moment).reshape(*batch, -1) for moment in zip(*parts, strict=True))
+        mean, deviation = (torch.cat(moment).reshape(*batch, self.n_outcomes) for moment in zip(*parts, strict=True))
         return mean + deviation * self._noise(self.n_outcomes, theta, x, n, generator)
 
     def fit(
@@ -119,13 +120,13 @@ class Response(Surrogate):
         theta, x, batch = self._check_call(theta, x)
         self._check_fitted()
         z = self.units(theta.double()).expand(*batch, self.dim).reshape(-1, self.dim)
-        u = None if x is None else self.input_units(x.double()).expand(*batch, self.n_inputs).reshape(len(z), -1)
+        u = None if x is None else self.input_units(x.double()).expand(*batch, self.n_inputs).reshape(-1, self.n_inputs)
         means: list[Tensor] = []
         deviations: list[Tensor] = []
         for column, basis in zip(self.columns, self.bases, strict=True):
             means.append(column.mean(z @ basis, u))
             deviations.append((column.noise(z @ basis, u) + column.spread(z @ basis, u).square()).sqrt())
-        mean, deviation = (torch.stack(part, -1).reshape(*batch, -1) for part in (means, deviations))
+        mean, deviation = (torch.stack(part, -1).reshape(*batch, self.n_outcomes) for part in (means, deviations))
         shift, scale = self.outcome_units.shift, self.outcome_units.scale
         return (shift + scale * mean).to(theta), (scale * deviation).to(theta)
 

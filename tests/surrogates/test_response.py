@@ -461,3 +461,13 @@ def test_errors_of_differences_are_calibrated_where_noise_hides_the_bends_of_som
     mean, error = response.difference(asked, middle)
     surprise = (mean - valley(asked) + valley(middle)) / error
     assert 0.4 < float(surprise.square().mean().sqrt()) < 2
+
+
+@pytest.mark.parametrize("kind", [LinearResponse, ProcessResponse])
+def test_no_rows_give_no_draws(kind):
+    theta = torch.rand(20, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    surrogate = kind(2, 2)
+    surrogate.fit(theta, theta)
+    assert surrogate.sample(theta[:0], None, 5, torch.Generator()).shape == (5, 0, 2)
+    with pytest.raises(ArgumentError, match="`n` must be at least 1"):
+        surrogate.expectation(lambda y: y[..., 0], theta, None, 0, torch.Generator())
