@@ -8,6 +8,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from diffsim.data.times import same_times
 from diffsim.data.trajectory import Trajectory
 from diffsim.errors import ArgumentError, ArgumentTypeError
 
@@ -105,14 +106,19 @@ def valid_prediction_time(run: Trajectory | Tensor, truth: Trajectory, tolerance
 
     Raises:
         ArgumentError: Different times or shapes, or a tolerance that is not above 0.
+        ArgumentTypeError: The truth has no times.
 
     Source: Vlachas et al., 2020, arXiv 1910.05266 (valid prediction time).
     """
     if not tolerance > 0:
         raise ArgumentError(f"`tolerance` must be above 0, got {tolerance}.")
+    if not isinstance(truth, Trajectory):
+        raise ArgumentTypeError(f"`truth` must be a Trajectory, got {type(truth).__name__}. Pass Trajectory(t, y).")
     difference = _difference(run, truth)
     spread = truth.y.std(dim=(0, 1), unbiased=False)
-    spread = torch.where(spread > 0, spread, torch.ones_like(spread))
+    # A constant's standard deviation is its rounding error, not zero.
+    changes = truth.y.detach().amax((0, 1)) > truth.y.detach().amin((0, 1))
+    spread = torch.where(changes, spread, torch.ones_like(spread))
     error = (difference / spread).square().mean(-1).sqrt()  # [T, n]
     valid = (error <= tolerance).cumprod(dim=0).sum(dim=0)  # NaN is not <=
     return (truth.t - truth.t[0]).abs()[(valid - 1).clamp(min=0)]
@@ -134,8 +140,7 @@ def _difference(run: Trajectory | Tensor, truth: Trajectory | Tensor) -> Tensor:
             f"`run` and `truth` must have the same shape [T, n, d], got {list(y.shape)} and {list(y_true.shape)}."
         )
     if isinstance(run, Trajectory) and isinstance(truth, Trajectory):
-        t, t_true = run.t.double(), truth.t.double()
-        if not bool(((t - t_true).abs() <= 1e-5 * t_true.abs().max()).all()):
+        if not same_times(run.t, truth.t):
             raise ArgumentError("`run` and `truth` must have the same times `t`. Simulate the run at `truth.t`.")
     return y - y_true
 

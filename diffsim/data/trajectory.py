@@ -10,6 +10,7 @@ from torch import Tensor
 
 from diffsim.data.dataset import dataset_to_fields, fields_to_dataset, read_netcdf, write_netcdf
 from diffsim.data.derivatives import DerivativeMethod, estimate_derivatives
+from diffsim.data.times import evenly_spaced, same_times
 from diffsim.errors import ArgumentError, ArgumentTypeError
 
 if TYPE_CHECKING:
@@ -167,8 +168,7 @@ class Trajectory:
             raise ArgumentError(f"`length` and `stride` must be at least 1, got {length} and {stride}.")
         if length > len(self.t):
             raise ArgumentError(f"`length` must be at most the {len(self.t)} samples of a run, got {length}.")
-        step = self.t.diff()
-        if len(step) and bool(((step - step.mean()).abs() > 1e-3 * step.mean().abs()).any()):
+        if not evenly_spaced(self.t):
             raise ArgumentError("`windows` needs evenly spaced times `t`. Cut the runs where the spacing changes.")
 
         def cut(x: Tensor) -> Tensor:  # [T, n, d] -> [length, n_windows, d]
@@ -213,14 +213,18 @@ class Trajectory:
         """The runs of all parts, in order; `dy` is kept if every part has it.
 
         Raises:
-            ArgumentError: No parts, or parts of different times, dimension or dtype.
+            ArgumentError: No parts, or parts of different times, components or dtype.
         """
         if not parts:
             raise ArgumentError("`parts` must hold at least one trajectory, got none.")
         head = parts[0]
         for i, part in enumerate(parts):
-            if part.t.shape != head.t.shape or not torch.allclose(part.t.to(head.t), head.t, rtol=1e-5, atol=0.0):
+            if not same_times(part.t, head.t):
                 raise ArgumentError(f"`parts` must share their times `t`; those of part {i} differ from part 0.")
+            if part.names and head.names and tuple(part.names) != tuple(head.names):
+                raise ArgumentError(
+                    f"`parts` must share their components; those of part {i} are {part.names}, of part 0 {head.names}."
+                )
             if part.d != head.d or part.dtype != head.dtype:
                 raise ArgumentError(
                     f"`parts` must share dimension and dtype; part {i} has {part.d} components of {part.dtype}, "

@@ -83,3 +83,18 @@ def test_refused():
         energy_drift(mlp(2, 1), truth)  # pyright: ignore[reportArgumentType]
     with pytest.raises(ArgumentError, match="absolute drift"):
         energy_drift(MassSpring(), oscillation(amplitude=(0.0, 1.0)), relative=True)
+
+
+def test_runs_at_other_times_are_refused_wherever_the_zero_of_time_is():
+    julian, y = 2459000.5 + T / 20, oscillation().y
+    with pytest.raises(ArgumentError, match="same times"):
+        rmse(Trajectory(julian + 0.05, y), Trajectory(julian, y))
+    assert rmse(Trajectory(T.float(), y), Trajectory(T, y)) == 0
+
+
+def test_a_constant_component_is_taken_as_it_is_in_any_dtype():
+    truth = Trajectory(T[:31].float(), torch.full((31, 4, 1), 0.1))
+    assert truth.y.std((0, 1), unbiased=False) > 0  # its rounding error
+    assert valid_prediction_time(truth.y * 1.001, truth).tolist() == pytest.approx([1.5] * 4)
+    with pytest.raises(ArgumentTypeError, match="`truth` must be a Trajectory"):
+        valid_prediction_time(truth, truth.y)

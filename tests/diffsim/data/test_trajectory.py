@@ -113,6 +113,18 @@ class TestParts:
         with pytest.raises(ArgumentError, match="at least one"):
             Trajectory.cat([])
 
+    def test_cat_compares_times_in_steps(self):
+        t, y = torch.linspace(0, 1, 11, dtype=torch.float64), torch.zeros(11, 1, 2, dtype=torch.float64)
+        with pytest.raises(ArgumentError, match="share their times"):
+            Trajectory.cat([Trajectory(2459000.5 + t, y), Trajectory(2459000.55 + t, y)])
+        centred = torch.linspace(-0.5, 0.5, 11, dtype=torch.float64)
+        assert Trajectory.cat([Trajectory(t - 0.5, y), Trajectory(centred, y)]).n == 2
+
+    def test_cat_does_not_mix_components_up(self):
+        t, y = torch.linspace(0, 1, 3), torch.zeros(3, 1, 2)
+        with pytest.raises(ArgumentError, match="share their components"):
+            Trajectory.cat([Trajectory(t, y, names=("q", "p")), Trajectory(t, y, names=("p", "q"))])
+
 
 class TestWindows:
     @given(n_times=st.integers(1, 12), n=st.integers(1, 3), length=st.integers(1, 6), stride=st.integers(1, 4))
@@ -129,6 +141,10 @@ class TestWindows:
         assert torch.equal(windows.y, torch.stack(expected, dim=1))
         assert windows.dy.shape == windows.y.shape
         assert torch.equal(windows.t, data.t[:length])
+
+    def test_even_times_in_float32_far_from_zero(self):
+        t = torch.linspace(0, 1000, 20001)
+        assert Trajectory(t, torch.zeros(20001, 1, 1)).windows(5).n == 19997
 
     def test_uneven_times_are_refused(self):
         data = Trajectory(torch.tensor([0.0, 1.0, 3.0]), torch.zeros(3, 1, 2))
