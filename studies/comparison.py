@@ -129,7 +129,7 @@ def compare(
     Raises:
         ArgumentError: No strategies, seeds or trials; trials that do not rise; neither or both of `score` and `exact`,
             or `exact` with a strategy that recommends nothing.
-        ArgumentTypeError: `trials` is no sequence.
+        ArgumentTypeError: `trials` is no sequence, or `strategies` no mapping.
 
     Example:
         >>> from studies import Box, RandomSearch
@@ -139,6 +139,9 @@ def compare(
         >>> result.scores["four"].shape, result.points["four"][0].tolist()
         (torch.Size([3, 2]), [5.0, 10.0])
     """
+    if not isinstance(strategies, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
+        kind = type(strategies).__name__
+        raise ArgumentTypeError(f'`strategies` must map names to strategies, got a {kind}. Pass {{"local": ...}}, say.')
     if not isinstance(trials, Sequence):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise ArgumentTypeError(f"`trials` must be a list of numbers, got {trials!r}. Pass (20, 40), say.")
     counts = tuple(trials)
@@ -167,6 +170,9 @@ def compare(
         answer = None if exact is None else study.recommend()
         seconds[name][seed] += time.process_time() - clock - (timed.seconds - simulated)
         value = exact(answer) if exact and answer is not None else score(history) if score else torch.nan
+        if isinstance(value, Tensor) and value.numel() != 1:
+            called = "exact(theta)" if exact else "score(history)"
+            raise ArgumentError(f"`{called}` must be one number, got shape {list(value.shape)}. Reduce it.")
         scores[name][seed, counts.index(n)] = float(value)
         points[name][seed, counts.index(n)] = len(history.tried.unique(dim=0))
     return Comparison(counts, scores, level, points, seconds)
@@ -191,6 +197,8 @@ def measured(
     """
 
     def mean(theta: Tensor) -> Tensor:
+        if theta.ndim != 1:
+            raise ArgumentError(f"`theta` must have shape [d], got {list(theta.shape)}. Pass one row, theta[0].")
         rows = theta.detach().double().expand(n, -1).numpy()
         results = run_job(simulator, Job(tuple(range(n)), rows, seed))
         complete = [result for result in results if result.outcome is not None]
@@ -231,4 +239,10 @@ class _TimedInputs(_Timed):
 
 
 def _row(values: Sequence[Tensor], format: str) -> str:
-    return "".join(f"{value.median().item():{format}}" for value in values)
+    return "".join(f"{_median(value):{format}}" for value in values)
+
+
+def _median(value: Tensor) -> float:
+    """The median, of an even number the mean of the middle two: torch's is the lower one; infinite where one is."""
+    ordered = value.sort().values
+    return float(ordered[(len(value) - 1) // 2] + ordered[len(value) // 2]) / 2

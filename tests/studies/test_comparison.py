@@ -124,3 +124,20 @@ def test_one_kind_of_score_is_needed(change):
         compare(SQUARE, RIVALS, noisy, trials=(1,), **change)
     with pytest.raises(ArgumentError, match=r"\['sobol'\] have no `recommend`"):
         compare(SQUARE, {**RIVALS, "sobol": Sobol()}, noisy, exact=lambda best: 0.0, trials=(1,))
+
+
+def test_the_table_shows_the_median_of_an_even_number_of_seeds():
+    scores = {"one": torch.tensor([[1.0], [3.0], [10.0], [4.0]]), "two": torch.tensor([[0.1], [0.1], [9.0], [9.0]])}
+    first, *_ = (line.split() for line in str(Comparison((20,), scores)).splitlines()[1:])
+    assert first == ["20", "3.5", "4.55"]
+    aimed = str(Comparison((20,), scores, level=3.0)).splitlines()
+    assert aimed[aimed.index("Median number of trials until the score stays at or below 3:") + 1].split() == ["inf"] * 2
+
+
+def test_what_is_no_comparison_is_named():
+    with pytest.raises(ArgumentTypeError, match="`strategies` must map names to strategies, got a list"):
+        compare(SQUARE, [RandomSearch()], noisy, exact=lambda best: best[0], trials=(20,), progress=False)
+    with pytest.raises(ArgumentError, match=r"`exact\(theta\)` must be one number, got shape \[2\]"):
+        compare(SQUARE, RIVALS, noisy, exact=lambda best: best, trials=(20,), progress=False)
+    with pytest.raises(ArgumentError, match=r"`theta` must have shape \[d\], got \[1, 2\]"):
+        measured(noisy)(torch.zeros(1, 2))
