@@ -8,9 +8,10 @@ from studies.objective import Objective, evaluate_objective
 
 __all__ = ["learnable", "without_penalties"]
 
-_CONSTANT = (10, 2)  # a gap, as a multiple of the rest's range, and the rest's least number of distinct values
-_VARYING = (1000, 4)  # the same for penalties that differ, and for a single one
+_REPEATED = 10  # a gap above the rest, as a multiple of the rest's range
+_OTHERS = 1000  # the same for penalties that differ, and for a single one
 _CLOSE = 0.5  # of the gap: the range of penalties that differ
+_LEAST = 4  # distinct values that are none
 
 
 def learnable(objective: Objective | None, history: History) -> Tensor:
@@ -37,13 +38,11 @@ def without_penalties(value: Tensor, theta: Tensor) -> Tensor:
 def _least_penalty(value: Tensor, theta: Tensor) -> Tensor | None:
     """The least of the topmost penalties, if there are any."""
     levels = value[value.isfinite()].unique()
-    if len(levels) < 2:
+    if len(levels) <= _LEAST:
         return None
     gap, below, above = levels.diff(), levels[:-1] - levels[0], levels[-1] - levels[1:]
-    below_number = torch.arange(1, len(levels))
-    varying = (gap > _VARYING[0] * below) & (below_number >= _VARYING[1]) & (above <= _CLOSE * gap)
-    constant = (gap > _CONSTANT[0] * below) & (below_number >= _CONSTANT[1]) & (above == 0)
-    if len(theta[value == levels[-1]].unique(dim=0)) < 2:
-        constant = torch.zeros_like(constant)
-    found = (varying | constant).nonzero()
-    return levels[1 + int(found[-1])] if len(found) else None
+    is_penalty = (gap > _OTHERS * below) & (above <= _CLOSE * gap)
+    if len(theta[value == levels[-1]].unique(dim=0)) > 1:
+        is_penalty |= (gap > _REPEATED * below) & (above == 0)
+    found = is_penalty[_LEAST - 1 :].nonzero()
+    return levels[_LEAST + int(found[-1])] if len(found) else None

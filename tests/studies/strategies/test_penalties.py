@@ -42,7 +42,7 @@ def test_two_kinds_of_penalties_are_told():
         [*REST, 1e3],  # once, less than a thousand ranges away
         [*REST, 1e4, 1e5],  # far from each other
         [1.0, 1.0, 1.0, 0.0, 0.0],  # two values
-        [1.0, 1.001, 3.0],  # few values
+        [1.0, 1.001, 3.0, 3.0],  # few values
         [-1e8, -1e8, *REST],  # the best, not the worst
         [0.0, 1e-7, 1e-6, 2e-6, 1e-2, 0.3, 0.8, 1.5],  # most at the optimum
         [],
