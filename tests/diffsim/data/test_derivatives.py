@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from diffsim.data.derivatives import estimate_derivatives
 from diffsim.data.trajectory import Trajectory
-from diffsim.errors import ArgumentError
+from diffsim.errors import ArgumentError, ArgumentTypeError
 
 
 def error(method, n_times, uneven):
@@ -71,6 +71,30 @@ def test_smoothing_is_the_one_for_noise():
         return (noisy.derivatives(method).dy - truth).square().mean().sqrt()
 
     assert rms("smoothing") < 0.3 * rms("central") < rms("spline")
+
+
+@pytest.mark.parametrize("unit", [1e-9, 1e-3, 60.0, 1e4])
+def test_smoothing_does_not_depend_on_the_unit_of_time(unit):
+    t = torch.linspace(0, 6, 121, dtype=torch.float64)
+    y = t.sin() + 0.05 * torch.randn(121, dtype=t.dtype, generator=torch.Generator().manual_seed(0))
+    error = estimate_derivatives(unit * t, y, "smoothing") * unit - t.cos()
+    assert error.square().mean().sqrt() < 0.1
+
+
+@pytest.mark.parametrize("method", ["central", "spline", "smoothing", "forward"])
+def test_what_no_derivative_can_be_estimated_from_is_refused(method):
+    t, y = torch.linspace(0, 1, 9), torch.linspace(0, 1, 9).square()
+    assert estimate_derivatives(t, y, method).ndim == 1
+    for times, samples, message in (
+        (t, y[:8], r"`t` must have shape \[T\]"),
+        (t[:8], y, r"`t` must have shape \[T\]"),
+        (t * 0, y, "increasing"),
+        (t, y / 0, "`y` must be finite"),
+    ):
+        with pytest.raises(ArgumentError, match=message):
+            estimate_derivatives(times, samples, method)
+    with pytest.raises(ArgumentTypeError, match="`y` must be a floating-point tensor"):
+        estimate_derivatives(t, torch.arange(9), method)
 
 
 def test_forward_leaves_the_last_sample_out():
