@@ -1,7 +1,7 @@
 """The objective of a history's trials: what optimisers minimise, computed from outcomes and, where seen, inputs."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -9,7 +9,7 @@ from torch import Tensor
 from diffsim.errors import ArgumentError, ArgumentTypeError
 from studies.history import History
 
-__all__ = ["Objective", "apply_objective", "evaluate_objective"]
+__all__ = ["Objective", "apply_objective", "evaluate_objective", "objective_of"]
 
 _LARGEST = 1e150
 
@@ -61,6 +61,25 @@ def apply_objective(objective: Objective | None, outcome: Tensor, x: Tensor | No
         raise ArgumentError(f"{called} must have shape [{n}] or [{n}, 1], got {list(value.shape)}. {mend}")
     value = value.detach().to("cpu", torch.float64).reshape(n)
     return torch.where(value.abs() < _LARGEST, value, torch.nan)
+
+
+def objective_of(strategy: object) -> Objective | None:
+    """What a strategy minimises: its objective, NaN where a constraint that it has on the outcome is not met.
+
+    None: the outcome itself.
+    """
+    objective: Objective | None = getattr(strategy, "objective", None)
+    constraints: Sequence[Objective] = getattr(strategy, "constraints", ())
+    if not constraints:
+        return objective
+
+    def feasible(outcome: Tensor, *x: Tensor) -> Tensor:
+        value = outcome if objective is None else objective(outcome, *x)
+        for constraint in constraints:
+            value = torch.where(constraint(outcome, *x).reshape(value.shape) <= 0, value, torch.nan)
+        return value
+
+    return feasible
 
 
 def _check_call(objective: Objective, arguments: tuple[Tensor, ...], name: str, called: str) -> None:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from diffsim.errors import ArgumentError, ArgumentTypeError
 from studies.history import History
-from studies.objective import Objective, evaluate_objective
+from studies.objective import Objective, evaluate_objective, objective_of
 from studies.strategies.base import Strategy
 from studies.strategies.search import cover, search_minimum
 from studies.strategies.settings import check_count, check_objective
@@ -63,7 +63,7 @@ class NoImprovement:
     Args:
         rounds: Finished rounds without a gain.
         tolerance: The gain, in units of the objective, that is none.
-        objective: What is minimised; None: the strategy's own objective, else the outcome itself.
+        objective: What is minimised; None: the strategy's own objective, where its constraints hold, else the outcome.
 
     Raises:
         ArgumentError: There are no rounds, or the tolerance is negative.
@@ -85,7 +85,7 @@ class NoImprovement:
             return None
         last = finished[-self.rounds - 1]
         earlier = History(history.space, tuple(trial for trial in history.trials if trial.round <= last))
-        objective = _objective_of(self.objective, strategy)
+        objective = self.objective or objective_of(strategy)
         before, now = _best(objective, earlier), _best(objective, history)
         if before - now > self.tolerance or math.isinf(before):
             return None
@@ -101,7 +101,7 @@ class RegretBound:
 
     Args:
         tolerance: The regret that is good enough, in units of the objective.
-        objective: What is minimised; None: the strategy's own objective, else the outcome itself.
+        objective: What is minimised; None: the strategy's own objective, where its constraints hold, else the outcome.
         least: Distinct points before the model is asked; 2 (d + 1), at least 10, by default.
         beta: The square of the bounds' width in standard deviations; 0.4 log(d n^2 pi^2 / 0.6) after n points, the
             source's, by default.
@@ -136,7 +136,7 @@ class RegretBound:
         from studies.strategies.means import mean_objectives
         from studies.strategies.modelling import fit_means, modelling
 
-        means = mean_objectives(_objective_of(self.objective, strategy), history)
+        means = mean_objectives(self.objective or objective_of(strategy), history)
         n, d = len(means.mean), history.space.dim
         if n < (max(2 * (d + 1), 10) if self.least is None else self.least):
             return None
@@ -189,10 +189,6 @@ class ModelError:
     def reason(self, history: History, strategy: Strategy) -> str | None:
         error = float(self.measure(history)) if len(history) else math.nan
         return f"The model error is {error:.3g}; {self.below:.3g} is enough." if error <= self.below else None
-
-
-def _objective_of(objective: Objective | None, strategy: Strategy) -> Objective | None:
-    return getattr(strategy, "objective", None) if objective is None else objective
 
 
 def _best(objective: Objective | None, history: History) -> float:

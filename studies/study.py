@@ -18,7 +18,7 @@ from studies.executors.resolve import AnyExecutor, open_place
 from studies.history import History
 from studies.importing import add_past
 from studies.ledger import Ledger
-from studies.objective import Objective
+from studies.objective import Objective, objective_of
 from studies.progress import Progress
 from studies.randomness import isolated, key_generator
 from studies.record import check_resumed, make_record
@@ -255,7 +255,7 @@ class Study:
         goal = Goal(trials, rounds, batch or (1 if asynchronous else None))
         with (
             Runner(self._asker.ledger, self.seed, place, vectorized, retries, max_failures, repr(self)) as runner,
-            Progress(self.name, progress, getattr(self.strategy, "objective", None)) as bar,
+            Progress(self.name, progress, objective_of(self.strategy)) as bar,
         ):
             self.stopped = None
             self.stopped = run_all(self._asker, runner, goal, stop, asynchronous, bar)

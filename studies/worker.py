@@ -16,6 +16,7 @@ from studies.errors import StorageError
 from studies.executors.resolve import AnyExecutor, open_place
 from studies.history import History
 from studies.ledger import Ledger
+from studies.objective import objective_of
 from studies.progress import Progress
 from studies.runner import Runner, check_run, check_seconds, reason_to_stop
 from studies.stopping import Stop
@@ -145,7 +146,7 @@ def work(
     with (
         Leases(storage, name, lease) as leases,
         Runner(ledger, seed, place, False, retries, max_failures, made_by) as runner,
-        Progress(name, progress, getattr(own.strategy, "objective", None) if own else None) as bar,
+        Progress(name, progress, objective_of(own.strategy) if own else None) as bar,
     ):
         _Shift(ledger, asker, runner, leases, goal, stop, asynchronous, patience, bar).run()
     return runner.n_done

@@ -74,7 +74,12 @@ class Source:
     def objective(self, formula: str | None, name: str) -> "Objective | None":
         """What is minimised: a formula of the command line, else the file's objective, else None."""
         if formula is None:
-            return self.file.objective() if self.file and self.file.name == name else None
+            if not self.file or self.file.name != name:
+                return None
+            from studies.objective import objective_of
+
+            constrained = "constraints" in self.file.schema.strategy.settings
+            return objective_of(self.file.strategy()) if constrained else self.file.objective()
         from studies.files.expression import Expression
 
         outcome = next((result.outcome for result in self.storage.read(name)[1] if result.outcome is not None), None)

@@ -15,7 +15,7 @@ from diffsim.fields.base import VectorField
 from studies.errors import StudyError
 from studies.history import History
 from studies.ledger import Ledger
-from studies.objective import Objective
+from studies.objective import Objective, objective_of
 from studies.report.calibration import calibrate
 from studies.report.failures import causes
 from studies.report.front import Fronted, fronts
@@ -75,8 +75,7 @@ def report(
         StudyError: The extra `web` is not installed.
     """
     target = _target(path, field, test)
-    objective = getattr(study.strategy, "objective", None)
-    view, ledger = read_view(study.storage, study.name, objective, study.space)
+    view, ledger = read_view(study.storage, study.name, objective_of(study.strategy), study.space)
     front = fronts(view, study.strategy) if isinstance(study.strategy, Fronted) else []
     return _write(target, _page(view, ledger, _answer(study, view), front, field, test, command))
 

@@ -1,12 +1,18 @@
 """The objective of a history: shapes, inputs, rows that are not finite, and errors that say what is wrong."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from diffsim.errors import ArgumentError, ArgumentTypeError
 from studies.history import History
-from studies.objective import evaluate_objective
+from studies.objective import evaluate_objective, objective_of
 from studies.spaces.box import Box
+from studies.stopping import NoImprovement
+from studies.strategies.constrained import ConstrainedImprovement
+from studies.strategies.noisy_improvement import NoisyExpectedImprovement
+from studies.strategies.sobol import Sobol
 
 BOX = Box({"a": (0.0, 1.0)})
 THETA = torch.tensor([[0.1], [0.2], [0.3]], dtype=torch.float64)
@@ -67,3 +73,20 @@ def test_a_wrong_type_is_told():
             raise TypeError("inside")
 
         evaluate_objective(broken, history(torch.ones(3, 2)))
+
+
+def test_what_is_shown_of_a_strategy_is_its_objective_where_its_constraints_hold():
+    seen = history(torch.tensor([[1.0, -1.0], [0.0, 2.0], [3.0, 0.0]]))
+    strategy = ConstrainedImprovement(lambda y: y[:, 0], constraints=[lambda y: y[:, 1:], lambda y: y[:, 0] - 2])
+    assert evaluate_objective(objective_of(strategy), seen).nan_to_num(nan=-9).tolist() == [1, -9, -9]
+    plain = NoisyExpectedImprovement(lambda y: y[:, 0])
+    assert objective_of(plain) is plain.objective and objective_of(Sobol()) is None
+
+
+def test_a_constrained_study_has_not_improved_by_what_is_not_allowed():
+    strategy = ConstrainedImprovement(lambda y: y[:, 0], constraints=[lambda y: y[:, 1]])
+    outcomes = torch.tensor([[-5.0, 1.0], [3.0, -1.0], [2.0, -1.0]])
+    seen = History.from_tensors(BOX, THETA, outcomes)
+    seen = History(BOX, tuple(replace(trial, round=i) for i, trial in enumerate(seen.trials)))
+    assert NoImprovement(1).reason(seen, strategy) is None
+    assert NoImprovement(1, objective=lambda y: y[:, 0]).reason(seen, strategy)
