@@ -14,7 +14,7 @@ from diffsim.training.losses import DerivativeLoss, Loss
 from diffsim.training.optimise import optimise
 from diffsim.training.report import FitReport
 from diffsim.training.settings import Training
-from diffsim.training.terms import LossTerms
+from diffsim.training.terms import LossTerms, check_free_rows
 
 __all__ = ["Experiment", "fit_experiments"]
 
@@ -81,6 +81,9 @@ def fit_experiments(
         raise ArgumentError("The fields have no parameters that require a gradient: nothing can be trained.")
     parts = [loss.terms(e.field, e.data, solver) for e in experiments]
     together = _Together([e.field for e in experiments], parts)
+    if (training.batch_size or together.n) < together.n:
+        for e in experiments:
+            check_free_rows(e.field, e.data, "mini-batches mix the runs. Pass Training(batch='all').")
     return optimise(
         together, list(weights.values()), training, n_terms=together.n, extra=together.parameters, held_out=None
     )

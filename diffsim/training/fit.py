@@ -8,7 +8,7 @@ from diffsim.training.losses import DerivativeLoss, Loss, LossFunction
 from diffsim.training.optimise import optimise
 from diffsim.training.report import FitReport
 from diffsim.training.settings import Training
-from diffsim.training.terms import LossTerms, RunTerms
+from diffsim.training.terms import LossTerms, RunTerms, check_free_rows
 
 __all__ = ["fit"]
 
@@ -37,7 +37,9 @@ def fit(
         The record of the fit.
 
     Raises:
-        ArgumentError: The field has nothing to train or does not fit the data; a part of the data would be empty.
+        ArgumentError: The field has nothing to train or does not fit the data; a part of the data would be empty;
+            mini-batches for a field with constants of one row a run.
+        ArgumentTypeError: An argument of the wrong type.
         TrainingError: The loss is not finite, or the solver failed; the field then has its last finite weights.
 
     Example:
@@ -49,6 +51,10 @@ def fit(
         >>> report.steps, report.best_loss < report.losses[0]
         (20, True)
     """
+    if not isinstance(field, VectorField):
+        raise ArgumentTypeError(f"`field` must be a VectorField, got {type(field).__name__}. Subclass VectorField.")
+    if not isinstance(training, Training):
+        raise ArgumentTypeError(f"`training` must be a Training, got {type(training).__name__}. Pass Training(...).")
     if not isinstance(data, Trajectory):
         raise ArgumentTypeError(f"`data` must be a Trajectory, got {type(data).__name__}. Pass Trajectory(t, y).")
     weights = [parameter for parameter in field.parameters() if parameter.requires_grad]
@@ -58,7 +64,11 @@ def fit(
             "Make its unknowns nn.Parameter."
         )
     train, held_out = _hold_out(data, training)
+    if train.n < data.n:
+        check_free_rows(field, data, "some of the runs are held out. Pass Training(holdout=0), and judge other runs.")
     terms = _terms(loss, field, train, solver, held_out=False)
+    if isinstance(loss, Loss) and (training.batch_size or terms.n) < terms.n:
+        check_free_rows(field, train, "mini-batches mix the runs. Pass Training(batch='all').")
     judge = None if held_out is None else _terms(loss, field, held_out, solver, held_out=True)
     return optimise(
         lambda index: terms(field, index),
@@ -75,10 +85,8 @@ def _terms(
 ) -> LossTerms:
     if isinstance(loss, Loss):
         return loss.terms(field, data, solver, held_out=held_out)
-    if not callable(loss):
-        raise ArgumentTypeError(
-            f"`loss` must be a loss or a function, got {type(loss).__name__}. Pass DerivativeLoss()."
-        )
+    if not callable(loss) or isinstance(loss, type):
+        raise ArgumentTypeError(f"`loss` must be a loss or a function, got {loss!r}. Pass DerivativeLoss().")
     weight = next(parameter for parameter in field.parameters() if parameter.requires_grad)
     return RunTerms(loss, data.detach().to(dtype=weight.dtype, device=weight.device), solver)
 

@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from diffsim.errors import ArgumentError
+from diffsim.errors import ArgumentError, ArgumentTypeError
 
 __all__ = ["Optimizer", "Schedule", "Training"]
 
@@ -36,6 +36,7 @@ class Training:
 
     Raises:
         ArgumentError: A value out of range, or options that exclude each other.
+        ArgumentTypeError: Something other than a number.
     """
 
     optimizer: Optimizer = "adam"
@@ -58,6 +59,7 @@ class Training:
         ):
             if value not in choices:
                 raise ArgumentError(f"`{name}` must be one of {', '.join(choices)}, got {value!r}.")
+        self._check_types()
         for name, value in (("steps", self.steps), ("check_every", self.check_every), ("patience", self.patience)):
             if value is not None and value < 1:
                 raise ArgumentError(f"`{name}` must be at least 1, got {value}.")
@@ -82,6 +84,15 @@ class Training:
             raise ArgumentError(
                 "`patience` with mini-batches needs a held-out part. Set `holdout`, say to 0.2, or `batch` to 'all'."
             )
+
+    def _check_types(self) -> None:
+        whole, real = ("steps", "batch", "patience", "check_every", "seed"), ("lr", "weight_decay", "clip", "holdout")
+        for name in (*whole, *real):
+            value = getattr(self, name)
+            kinds, what = (int, "an int") if name in whole else (int | float, "a number")
+            given = value is not None and not (name == "batch" and isinstance(value, str))
+            if given and (isinstance(value, bool) or not isinstance(value, kinds)):
+                raise ArgumentTypeError(f"`{name}` must be {what}, got {value!r}.")
 
     @property
     def batch_size(self) -> int | None:

@@ -9,14 +9,22 @@ import torch
 from torch import Tensor, nn
 
 from diffsim.data.trajectory import Trajectory
-from diffsim.errors import ArgumentError
+from diffsim.errors import ArgumentError, ArgumentTypeError
 from diffsim.fields.base import VectorField
 from diffsim.fields.discrete import DiscreteField, DiscreteGradientField, roll_out
 from diffsim.integrate.odeint import odeint
 from diffsim.integrate.solver import Solver
 from diffsim.native.derivative import squared_error
 
-__all__ = ["DerivativeTerms", "LossTerms", "PairTerms", "RunTerms", "WindowTerms", "depends_on_time"]
+__all__ = [
+    "DerivativeTerms",
+    "LossTerms",
+    "PairTerms",
+    "RunTerms",
+    "WindowTerms",
+    "check_free_rows",
+    "depends_on_time",
+]
 
 _Group = TypeVar("_Group")
 
@@ -48,7 +56,13 @@ class RunTerms(LossTerms):
 
     def __call__(self, field: VectorField, index: Tensor | None = None) -> Tensor:
         data = self._data if index is None else self._data[index.to(self._data.device)]
-        return self._function(field, data, self._solver)
+        loss = self._function(field, data, self._solver)
+        if not isinstance(loss, Tensor) or loss.numel() != 1:  # pyright: ignore[reportUnnecessaryIsInstance]
+            got = list(loss.shape) if isinstance(loss, Tensor) else type(loss).__name__  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise ArgumentTypeError(f"`loss` must return a scalar tensor, got {got}. Take the mean, as a tensor.")
+        if not loss.requires_grad and bool(loss.isfinite()):
+            raise ArgumentError("`loss` returned a constant: it must depend on the field's weights, with the graph.")
+        return loss.reshape(())
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,6 +230,31 @@ def depends_on_time(field: VectorField, data: Trajectory) -> bool:
     with torch.no_grad():
         first = field(times[0], y0)
         return any(not torch.equal(field(probe, y0), first) for probe in probes[1:])
+
+
+@torch.no_grad()
+def check_free_rows(field: VectorField, data: Trajectory, mend: str) -> None:
+    """Refuses to take some of the runs to a field that tells runs by their rows.
+
+    Args:
+        field: One that takes all runs.
+        data: Runs.
+        mend: What takes some of them, and what to do instead.
+
+    Raises:
+        ArgumentError: The field takes all runs, and not some.
+    """
+    like = _like(field, data)
+    t, y0 = data.t[0].to(like), data.y0.detach().to(like)
+    if _takes(field, t, y0) and not _takes(field, t, y0[: (data.n + 1) // 2]):
+        raise ArgumentError(f"`field` has constants with a row for each run, and {mend}")
+
+
+def _takes(field: VectorField, t: Tensor, y: Tensor) -> bool:
+    try:
+        return field(t, y).shape == y.shape
+    except (RuntimeError, ValueError):
+        return False
 
 
 def _like(field: VectorField, data: Trajectory) -> Tensor:
