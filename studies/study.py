@@ -276,7 +276,11 @@ class Study:
                 objective.
         """
         if not isinstance(self.strategy, Optimiser):
-            raise StudyError(f"{self.strategy!r} does not optimise: it has no `recommend`. Use `history` instead.")
+            if callable(getattr(self.strategy, "front", None)):
+                why, mend = "has several objectives, and no single answer", "strategy.front(study.history)"
+            else:
+                why, mend = "does not optimise: it has no `recommend`", "history"
+            raise StudyError(f"{self.strategy!r} {why}. Use `{mend}` instead.")
         history = self.history
         with isolated(key_generator(self.seed, history.n_rounds, "recommend")):
             if objective is None:
