@@ -57,7 +57,9 @@ def test_the_front_is_found_and_its_volume_grows():
     assert 0.72 < front.volume < EXACT + 0.01
     sobol = SQUARE.sobol(20, seed=0)
     assert front.volume > STRATEGY.front(History.from_tensors(SQUARE, sobol, two_bowls(sobol))).volume
-    with pytest.raises(StudyError, match=r"several objectives, and no single answer. Use `strategy.front\(study.history\)`"):
+    with pytest.raises(
+        StudyError, match=r"several objectives, and no single answer. Use `strategy.front\(study.history\)`"
+    ):
         study.recommend()
 
 
