@@ -39,7 +39,7 @@ def phase_portrait(
         ArgumentError: A component that the state does not have.
     """
     i, j = components or (0, max(run.d // 2, min(1, run.d - 1)))
-    _check_components(run, (i, j))
+    _check_components(run, (i, j), truth)
     ax = _axes(ax)
     _draw(ax, run.y[..., i], run.y[..., j], None if truth is None else (truth.y[..., i], truth.y[..., j]))
     start = run.y0.detach().cpu()
@@ -73,7 +73,7 @@ def trajectories(
     Raises:
         ArgumentError: A component that the state does not have.
     """
-    _check_components(run, (component,))
+    _check_components(run, (component,), truth)
     ax = _axes(ax)
     true = None if truth is None else (_over_time(truth), truth.y[..., component])
     _draw(ax, _over_time(run), run.y[..., component], true)
@@ -147,7 +147,8 @@ def learning_curve(
         ax.fill_between(x.numpy(), quartiles[0], quartiles[2], color=f"C{k}", alpha=0.2, linewidth=0)
     if level is not None:
         ax.axhline(level, color="0.35", linestyle=":", linewidth=1.0)
-    if not any(bool((error < 0).any()) for error in errors.values()):  # a score may be negative
+    values = torch.cat([error.detach().cpu().double().flatten() for error in errors.values()])
+    if not bool((values < 0).any()) and bool((values > 0).any()):  # a score may be negative, or nothing but zero
         ax.set_yscale("log")
     ax.set_xlabel(cost_label)
     ax.set_ylabel(error_label)
@@ -175,7 +176,9 @@ def _over_time(run: Trajectory) -> Tensor:
     return run.t[:, None].expand(-1, run.n)
 
 
-def _check_components(run: Trajectory, components: tuple[int, ...]) -> None:
+def _check_components(run: Trajectory, components: tuple[int, ...], truth: Trajectory | None) -> None:
+    if truth is not None and truth.d != run.d:
+        raise ArgumentError(f"`truth` must have the {run.d} components of `run`, got {truth.d}.")
     if any(not 0 <= component < run.d for component in components):
         raise ArgumentError(f"`components` must lie in 0 ... {run.d - 1}, got {components}.")
 

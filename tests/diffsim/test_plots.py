@@ -71,3 +71,10 @@ def test_refused():
         learning_curve([1, 2], {"random": torch.ones(3)})
     with pytest.raises(ArgumentError, match="at least one method"):
         learning_curve([1, 2], {})
+    for plot in (phase_portrait, trajectories):
+        with pytest.raises(ArgumentError, match="`truth` must have the 2 components of `run`, got 1"):
+            plot(RUN, Trajectory(RUN.t, RUN.y[..., :1]))
+
+
+def test_a_learning_curve_of_zeros_is_drawn_without_a_logarithm():
+    assert learning_curve([1, 2], {"exact": torch.zeros(3, 2)}).get_yscale() == "linear"
