@@ -7,7 +7,7 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from diffsim.errors import ArgumentError, ArgumentTypeError
+from diffsim.errors import ArgumentError, ArgumentTypeError, IntegrationError
 from diffsim.fields.base import VectorField
 from diffsim.integrate.constants import hidden_leaves
 from diffsim.integrate.solver import Solver
@@ -36,6 +36,11 @@ def check_arguments(field: object, y0: object, t: object, solver: object) -> Non
         if value.dtype not in (torch.float32, torch.float64):
             raise ArgumentTypeError(f"`{name}` must be float32 or float64, got {value.dtype}. Pass {name}.double().")
     y0, t = cast(Tensor, y0), cast(Tensor, t)
+    if torch._C._functorch.is_functorch_wrapped_tensor(y0):  # pyright: ignore
+        raise ArgumentTypeError(
+            "`y0` must be a plain tensor, not one inside vmap, jacrev or another transformation of torch.func. Pass a "
+            "batch as it is, and take derivatives by torch.autograd (autograd.functional.jacobian)."
+        )
     if y0.ndim == 0 or y0.numel() == 0:
         raise ArgumentError(f"`y0` must have shape [..., d] and not be empty, got {list(y0.shape)}.")
     if t.ndim != 1 or len(t) == 0:
@@ -59,12 +64,20 @@ def check_field(field: VectorField, y0: Tensor, t: Tensor, known: Sequence[Tenso
     """The field at the start, shape [..., d]; refuses one that does not give a state's derivative.
 
     Raises:
-        ArgumentError: A wrong shape, NaN, or a tensor requiring a gradient that is no constant of the field.
+        ArgumentError: A wrong shape or dtype, NaN, or a tensor requiring a gradient that is no constant of the field.
         ArgumentTypeError: A wrong type or dtype.
     """
     time = t[0].detach().to(y0.dtype)
     y = y0.detach().requires_grad_(torch.is_grad_enabled())
-    slope = field(time, y)
+    try:
+        slope = field(time, y)
+    except (IntegrationError, torch.OutOfMemoryError):
+        raise
+    except RuntimeError as error:
+        raise ArgumentError(
+            f"`field` could not be evaluated at `y0` of shape {list(y0.shape)} and {y0.dtype}: {error}. Give it states "
+            "of its own dimension, and one dtype: field.to(y0.dtype), or y0.to(...)."
+        ) from error
     if not isinstance(slope, Tensor):
         raise ArgumentTypeError(f"`field` must return a tensor, got {type(slope).__name__}.")
     if slope.shape != y0.shape:

@@ -7,7 +7,7 @@ import torch
 
 from diffsim.data.trajectory import Trajectory
 from diffsim.errors import ArgumentError, ArgumentTypeError
-from diffsim.fields import FunctionField, HamiltonianField, mlp
+from diffsim.fields import FunctionField, GaussianProcessHamiltonian, HamiltonianField, NeuralField, mlp
 from diffsim.integrate import Solver, odeint, simulate
 
 DECAY = FunctionField(lambda t, y: -y)
@@ -65,6 +65,21 @@ def test_constants_of_another_dtype_are_named():
     wide = FunctionField(lambda t, y, k: k * y, k=torch.ones(2, dtype=torch.float64))
     with pytest.raises(ArgumentTypeError, match=r"got torch.float64. Convert one: field.to\(y0.dtype\)"):
         odeint(wide, Y0, T)
+
+
+@pytest.mark.parametrize("field", [NeuralField(mlp(2, 2)), HamiltonianField(mlp(2, 1)), GaussianProcessHamiltonian(2)])
+def test_weights_of_another_dtype_are_named(field):
+    y0 = Y0 if isinstance(field, GaussianProcessHamiltonian) else Y0.double()
+    with pytest.raises(ArgumentError, match=r"could not be evaluated at `y0` of shape \[3, 2\] .*field.to\(y0.dtype\)"):
+        simulate(field, y0, T.to(y0))
+    with pytest.raises(ArgumentError, match=r"could not be evaluated at `y0` of shape \[3, 5\]"):
+        simulate(NeuralField(mlp(2, 2)), torch.ones(3, 5), T)
+
+
+@pytest.mark.parametrize("transform", [torch.func.vmap, torch.func.jacrev, torch.func.jacfwd])
+def test_transformations_of_torch_func_are_refused(transform):
+    with pytest.raises(ArgumentTypeError, match=r"`y0` must be a plain tensor.*torch.autograd"):
+        transform(lambda y0: odeint(DECAY, y0, T, Solver("rk4", step=0.1)))(Y0)
 
 
 def test_simulate_returns_a_trajectory():
