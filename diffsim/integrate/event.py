@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from diffsim.errors import ArgumentError, IntegrationError
+from diffsim.errors import ArgumentError, ArgumentTypeError, IntegrationError
 from diffsim.fields.base import VectorField
 from diffsim.integrate.adaptive_problem import AdaptiveProblem
 from diffsim.integrate.checks import check_arguments, check_field
@@ -82,7 +82,13 @@ def odeint_event(
 
     Source: Chen, Amos and Nickel, 2021, arXiv 2011.03902, section 3 (gradients of event times).
     """
+    if not callable(event):
+        raise ArgumentTypeError(
+            f"`event` must be a function(t, y), got {type(event).__name__}. It is the third argument, `t0` the fourth."
+        )
     start = torch.as_tensor(t0, dtype=torch.float64) if isinstance(t0, float | int) else t0
+    if start.ndim or float(start.detach()) == t_max:
+        raise ArgumentError(f"`t0` must be one number other than t_max={t_max}, got {t0}.")
     ends = torch.stack([start.double(), torch.full_like(start, t_max, dtype=torch.float64)]).to(y0.device)
     check_arguments(field, y0, ends, solver)
     check_dense(solver)

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from diffsim.errors import ArgumentError, IntegrationError
+from diffsim.errors import ArgumentError, ArgumentTypeError, IntegrationError
 from diffsim.fields import FunctionField
 from diffsim.integrate import Solver, odeint_event
 
@@ -124,8 +124,11 @@ def test_what_is_refused():
         odeint_event(OSCILLATOR, y0, lambda t, y: t - 1, 0.0, t_max=2.0)
     with pytest.raises(ArgumentError, match="dense output"):
         odeint_event(OSCILLATOR, y0, lambda t, y: y[..., 0], 0.0, Solver("rk4", step=0.1), t_max=2.0)
-    with pytest.raises(ArgumentError, match="strictly increasing"):
-        odeint_event(OSCILLATOR, y0, lambda t, y: y[..., 0], 0.0, t_max=0.0)
+    for t0 in (0.0, torch.zeros(1)):
+        with pytest.raises(ArgumentError, match=r"`t0` must be one number other than t_max=0\.0"):
+            odeint_event(OSCILLATOR, y0, lambda t, y: y[..., 0], t0, t_max=0.0)
+    with pytest.raises(ArgumentTypeError, match=r"`event` must be a function.* third argument"):
+        odeint_event(OSCILLATOR, y0, torch.tensor(0.0), lambda t, y: y[..., 0], t_max=1.0)
     with pytest.raises(IntegrationError, match="event's value is not finite"):
         odeint_event(OSCILLATOR, y0, lambda t, y: (y[..., 0] - 0.5).log(), 0.0, t_max=2.0)
     level = leaf(0.5)
