@@ -61,7 +61,7 @@ class Rods(nn.Module):
         anchor = torch.zeros(len(pairs), dimension, dtype=torch.float64)
         for i, (a, b) in enumerate(pairs):
             ends = [a] if not isinstance(b, int) else [a, b]
-            if any(not 0 <= end < n for end in ends) or len(set(ends)) < len(ends):
+            if any(not isinstance(end, int) or not 0 <= end < n for end in ends) or len(set(ends)) < len(ends):  # pyright: ignore[reportUnnecessaryIsInstance]
                 raise ArgumentError(f"`pairs` must name two of {n} particles or one and a fixed point, got {(a, b)}.")
             incidence[i, a] = 1
             if isinstance(b, int):

@@ -98,7 +98,7 @@ def roll_out(field: DiscreteField, y0: Tensor, t: Tensor, substeps: int = 1) -> 
 
     Raises:
         ArgumentTypeError: The field has no steps of its own.
-        ArgumentError: Times are not monotone.
+        ArgumentError: Times are not monotone, or there are no steps between them.
         IntegrationError: An implicit step does not converge.
     """
     if not isinstance(field, DiscreteField):
@@ -106,6 +106,8 @@ def roll_out(field: DiscreteField, y0: Tensor, t: Tensor, substeps: int = 1) -> 
     steps = t.detach().diff()
     if t.ndim != 1 or not (bool((steps > 0).all()) or bool((steps < 0).all())):
         raise ArgumentError("`t` must have shape [T] and be strictly monotone.")
+    if substeps < 1:
+        raise ArgumentError(f"`substeps` must be at least 1, got {substeps}.")
     field.check_state(y0.detach())
     states, y = [y0], y0
     for start, h in zip(t[:-1].to(y0), steps.to(y0) / substeps, strict=True):

@@ -99,6 +99,8 @@ def test_bad_rods():
         Rods([(0, 1)], [-1.0], 2)
     with pytest.raises(ArgumentError, match="two of 2 particles"):
         Rods([(0, 2)], [1.0], 2)
+    with pytest.raises(ArgumentError, match="two of 2 particles or one and a fixed point"):
+        Rods([((0.0, 0.0), 0)], [1.0], 2)
     with pytest.raises(ArgumentError, match="must have 2 coordinates"):
         Rods([(0, (0.0,))], [1.0], 2)
     with pytest.raises(ArgumentError, match="2 particles in 2 dimensions"):

@@ -166,6 +166,8 @@ def test_bad_arguments():
     t = torch.linspace(0, 1, 3)
     with pytest.raises(ArgumentTypeError, match="MassSpring has no steps of its own"):
         roll_out(MassSpring(), torch.zeros(1, 2), t)
+    with pytest.raises(ArgumentError, match="`substeps` must be at least 1, got 0"):
+        roll_out(VariationalField(force=lambda q: -q), torch.zeros(2), torch.linspace(0, 1, 3), substeps=0)
     with pytest.raises(ArgumentError, match="strictly monotone"):
         roll_out(spring, torch.zeros(1, 2), torch.tensor([0.0, 0.0]))
     with pytest.raises(ArgumentError, match="`kind` must be one of midpoint, mean, got 'itoh'"):
