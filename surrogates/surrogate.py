@@ -12,7 +12,7 @@ from diffsim.training.report import FitReport
 from diffsim.training.settings import Training
 from surrogates.seeding import seeded
 
-__all__ = ["Surrogate"]
+__all__ = ["Surrogate", "lacks_gradient"]
 
 
 class Surrogate(nn.Module, ABC):
@@ -109,6 +109,9 @@ class Surrogate(nn.Module, ABC):
     ) -> Tensor:
         """The expected objective, differentiable in theta: the mean over n draws of `sample`.
 
+        The gradient of an objective that has none itself, such as whether an outcome is above a limit, is that of the
+        score function, E[objective dlog p / dtheta].
+
         Args:
             objective: `objective(outcome)`, or `objective(outcome, x)` for a surrogate with inputs; outcomes have
                 shape [..., m], x broadcasts with them, values have shape [...].
@@ -124,7 +127,21 @@ class Surrogate(nn.Module, ABC):
         if n < 1:
             raise ArgumentError(f"`n` must be at least 1, got {n}: the mean of no draws is not defined.")
         outcome = self.sample(theta, x, n, generator)
-        return self._values(objective, outcome, x).mean(0)
+        values = self._values(objective, outcome, x)
+        if lacks_gradient(values, theta):
+            try:
+                score = self(theta, x).log_prob(outcome.detach())
+            except NotImplementedError:
+                raise ArgumentError(
+                    f"`objective` must be differentiable in the outcome: {type(self).__name__} has no density. "
+                    "Take torch.sigmoid of a difference instead of a comparison."
+                ) from None
+            values = self._scored(values, score)
+        return values.mean(0)
+
+    def _scored(self, values: Tensor, score: Tensor) -> Tensor:
+        """Values of draws, [n, ...], whose mean gets its gradient from that of the draws' log densities."""
+        return values + (values - values.mean(0)) * (score - score.detach())
 
     def _noise(self, width: int, theta: Tensor, x: Tensor | None, n: int, generator: torch.Generator) -> Tensor:
         """Standard normal numbers that rows of x do not share and rows of theta do, [n, 1, ..., *x's batch, width]."""
@@ -142,7 +159,7 @@ class Surrogate(nn.Module, ABC):
                 f"`objective` must map outcomes {list(outcome.shape)} to values {list(outcome.shape[:-1])}, got {got}. "
                 "Reduce the last dimension, for example with outcome[..., 0]."
             )
-        return values
+        return values.to(outcome)
 
     def _check_call(self, theta: Tensor, x: Tensor | None) -> tuple[Tensor, Tensor | None, torch.Size]:
         """Refuses parameters or inputs of a wrong shape; returns them with their common batch shape."""
@@ -199,3 +216,8 @@ class Surrogate(nn.Module, ABC):
         if value.ndim == 0 or value.shape[-1] != width:
             mend = f" Pass {name}[:, None]." if value.ndim == 1 and width == 1 and rows == "n" else ""
             raise ArgumentError(f"`{name}` must have shape [{rows}, {width}], got {list(value.shape)}.{mend}")
+
+
+def lacks_gradient(values: Tensor, theta: Tensor) -> bool:
+    """Whether a gradient in theta is asked for, and an objective's values have none in the outcome."""
+    return torch.is_grad_enabled() and theta.requires_grad and not values.requires_grad

@@ -155,9 +155,8 @@ def _gradient(
             draws = n // _PARTS if inputs is None else 1
             value = surrogate.expectation(objective, free, inputs, draws, generator).mean()
         if value.shape != () or not value.requires_grad:
-            name, what = ("objective", "of outcomes") if isinstance(surrogate, Surrogate) else ("surrogate", "of theta")
             raise ArgumentError(
-                f"`{name}` must be a function {what} that torch can differentiate, one number a row, got "
+                "`surrogate` must be a function of theta that torch can differentiate, one number a row, got "
                 f"{value}. Without comparisons, rounding and numpy it has a gradient."
             )
         (slope,) = torch.autograd.grad(value, free)

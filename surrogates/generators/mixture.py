@@ -10,6 +10,7 @@ from diffsim.training.report import FitReport
 from diffsim.training.settings import Training
 from surrogates.generators.gaussian_mixture import GaussianMixture
 from surrogates.generators.neural import ConditionNetwork, NeuralSurrogate
+from surrogates.surrogate import lacks_gradient
 
 __all__ = ["MixtureDensityNetwork"]
 
@@ -105,4 +106,7 @@ class MixtureDensityNetwork(NeuralSurrogate):
             noise, share = self._noise(self.n_outcomes, theta, x, n, generator), torch.full((n,), 1 / n).to(theta)
         outcome = mixture.loc + mixture.scale * noise[..., None, :]
         values = self._values(objective, outcome, None if x is None else x.to(theta)[..., None, :])
+        if lacks_gradient(values, theta):
+            distance = (outcome.detach() - mixture.loc) / mixture.scale
+            values = self._scored(values, -(0.5 * distance.square() + mixture.scale.log()).sum(-1))
         return torch.tensordot(share, (mixture.weight * values).sum(-1), dims=1)

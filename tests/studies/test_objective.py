@@ -11,8 +11,10 @@ from studies.objective import evaluate_objective, objective_of
 from studies.spaces.box import Box
 from studies.stopping import NoImprovement
 from studies.strategies.constrained import ConstrainedImprovement
+from studies.strategies.local_descent import LocalDescent
 from studies.strategies.noisy_improvement import NoisyExpectedImprovement
 from studies.strategies.sobol import Sobol
+from studies.study import Study
 
 BOX = Box({"a": (0.0, 1.0)})
 THETA = torch.tensor([[0.1], [0.2], [0.3]], dtype=torch.float64)
@@ -90,3 +92,14 @@ def test_a_constrained_study_has_not_improved_by_what_is_not_allowed():
     seen = History(BOX, tuple(replace(trial, round=i) for i, trial in enumerate(seen.trials)))
     assert NoImprovement(1).reason(seen, strategy) is None
     assert NoImprovement(1, objective=lambda y: y[:, 0]).reason(seen, strategy)
+
+
+def test_local_descent_minimises_a_chance():
+    """How often y ~ N(theta - 0.7, 0.3^2) is outside of [-0.5, 0.5]: 0.096 at best, 0.75 at the start."""
+
+    def simulator(theta, generator):
+        return theta - 0.7 + 0.3 * torch.randn(theta.shape, dtype=theta.dtype, generator=generator)
+
+    study = Study(BOX, LocalDescent(objective=lambda y: y[:, 0].abs() > 0.5, start=[0.0]), seed=0)
+    study.run(simulator, trials=150, executor="here", progress=False)
+    assert abs(float(study.recommend()) - 0.7) < 0.15

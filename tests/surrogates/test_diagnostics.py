@@ -9,6 +9,9 @@ import torch
 from diffsim.errors import ArgumentError, ArgumentTypeError
 from surrogates.diagnostics.gradient import check_gradient
 from surrogates.diagnostics.outcomes import OutcomeCheck, check_outcomes, outcome_plot
+from surrogates.generators.cramer_gan import CramerGAN
+from surrogates.generators.flow import ConditionalFlow
+from surrogates.generators.gaussian import GaussianNetwork
 from surrogates.generators.mixture import MixtureDensityNetwork
 from surrogates.generators.response import LinearResponse, ProcessResponse
 from surrogates.problems.hump import Hump2
@@ -206,9 +209,24 @@ def test_the_energy_distance_does_not_see_an_offset():
     assert torch.allclose(near, far, atol=1e-6)
 
 
+@pytest.mark.parametrize("make", [LinearResponse, GaussianNetwork, MixtureDensityNetwork, ConditionalFlow])
+def test_a_chance_has_the_gradient_of_its_closed_form(make):
+    """P(y > 0) of y ~ N(2 theta, 0.5^2) at theta = 0.1."""
+    generator = torch.Generator().manual_seed(0)
+    theta = 2 * torch.rand(1500, 1, dtype=torch.float64, generator=generator) - 1
+    surrogate = make(1)
+    surrogate.fit(theta, 2 * theta + 0.5 * torch.randn(theta.shape, dtype=torch.float64, generator=generator))
+    at = torch.full((1, 1), 0.1, dtype=torch.float64, requires_grad=True)
+    chance = surrogate.expectation(lambda y: y[..., 0] > 0, at, None, 20_000, generator)
+    (slope,) = torch.autograd.grad(chance.sum(), at)
+    normal = torch.distributions.Normal(0.0, 1.0)
+    assert abs(float(chance.detach()) - float(normal.cdf(torch.tensor(0.4)))) < 0.05
+    assert float(slope) == pytest.approx(4 * float(normal.log_prob(torch.tensor(0.4)).exp()), rel=0.15)
+
+
 def test_what_has_no_gradient_is_named(linear):
-    with pytest.raises(ArgumentError, match="`objective` must be a function of outcomes that torch can differentiate"):
-        check_gradient(linear, lambda y: (y[..., 0] > 0).double(), plane, POINT, step=0.1)
+    with pytest.raises(ArgumentError, match="`objective` must be differentiable in the outcome: CramerGAN has no"):
+        check_gradient(CramerGAN(3, 2), lambda y: (y[..., 0] > 0).double(), plane, POINT, step=0.1)
     with pytest.raises(ArgumentError, match="`surrogate` must be a function of theta that torch can differentiate"):
         check_gradient(lambda theta: theta, objective, plane, POINT, step=0.1)
     with pytest.raises(ArgumentTypeError, match="`theta` must be a tensor, got list"):
