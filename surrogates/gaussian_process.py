@@ -9,7 +9,7 @@ from botorch.models.transforms import Normalize, Standardize
 from gpytorch.mlls import ExactMarginalLogLikelihood
 from torch import Tensor
 
-from diffsim.errors import ArgumentError
+from diffsim.errors import ArgumentError, ArgumentTypeError
 
 __all__ = ["gaussian_process"]
 
@@ -34,9 +34,14 @@ def gaussian_process(
 
     Raises:
         ArgumentError: Shapes do not agree, there are no data, values are not finite, or the noise is negative.
+        ArgumentTypeError: Theta or outcomes are no tensor.
 
     Source: Rasmussen and Williams, 2006, chapter 2; priors of Hvarfner, Hellsten and Nardi, 2024, arXiv 2402.02229.
     """
+    for name, value in (("theta", theta), ("outcome", outcome)):
+        if not isinstance(value, Tensor):  # pyright: ignore[reportUnnecessaryIsInstance]
+            kind = type(value).__name__
+            raise ArgumentTypeError(f"`{name}` must be a tensor, got {kind}. Pass torch.as_tensor({name}).")
     theta, outcome = theta.to(torch.float64), outcome.to(torch.float64)
     outcome = outcome[:, None] if outcome.ndim == 1 else outcome
     if theta.ndim != 2 or outcome.ndim != 2 or len(theta) != len(outcome) or len(theta) == 0:

@@ -34,7 +34,7 @@ class MixtureDensityNetwork(NeuralSurrogate):
         seed: Of the initial weights.
 
     Raises:
-        ArgumentError: `components` is below 1.
+        ArgumentError: `components` is no integer, or below 1.
 
     Source: Bishop, 1994, Mixture density networks, equations 22 to 29.
 
@@ -56,8 +56,8 @@ class MixtureDensityNetwork(NeuralSurrogate):
         seed: int = 0,
     ) -> None:
         super().__init__(dim, n_outcomes, n_inputs, precision=precision)
-        if components < 1:
-            raise ArgumentError(f"`components` must be at least 1, got {components}.")
+        if isinstance(components, bool) or not isinstance(components, int) or components < 1:
+            raise ArgumentError(f"`components` must be an integer of at least 1, got {components!r}.")
         self.components = components
         # The components start side by side, along the diagonal of the outcomes.
         middles = torch.special.ndtri((torch.arange(components) + 0.5) / components)

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from diffsim.errors import ArgumentError
+from diffsim.errors import ArgumentError, ArgumentTypeError
 from surrogates.gaussian_process import gaussian_process
 
 
@@ -129,3 +129,8 @@ def test_a_parameter_in_a_tiny_unit_is_no_constant():
     nano = torch.tensor([1e-9, 1.0], dtype=torch.float64)
     expected = gaussian_process(theta, wave(theta)).posterior(new).mean
     assert torch.allclose(gaussian_process(nano * theta, wave(theta)).posterior(nano * new).mean, expected, rtol=1e-4)
+
+
+def test_lists_are_told_to_be_tensors():
+    with pytest.raises(ArgumentTypeError, match="`theta` must be a tensor, got list"):
+        gaussian_process([[0.0], [1.0]], [0.0, 1.0])

@@ -105,9 +105,10 @@ def test_bimodal_outcomes_are_learnt():
     assert bool((density[:2] > 0).all()) and bool(density[2] < -3)
 
 
-def test_components_below_one_are_refused():
+@pytest.mark.parametrize("components", [0, 1.5])
+def test_components_below_one_or_broken_are_refused(components):
     with pytest.raises(ArgumentError, match="components"):
-        MixtureDensityNetwork(2, components=0)
+        MixtureDensityNetwork(2, components=components)
 
 
 def test_an_objective_of_a_wrong_shape_is_refused():
