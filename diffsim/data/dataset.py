@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from diffsim.errors import ArgumentError
+from diffsim.errors import ArgumentError, ArgumentTypeError
 
 if TYPE_CHECKING:
     import xarray
@@ -42,13 +42,26 @@ def dataset_to_fields(dataset: "xarray.Dataset") -> dict[str, Any]:
 
     Raises:
         ArgumentError: A variable or dimension is missing.
+        ArgumentTypeError: It is no dataset, or its times are dates.
     """
+    import xarray
+
+    if not isinstance(dataset, xarray.Dataset):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise ArgumentTypeError(
+            f"`dataset` must be an xarray.Dataset, got {type(dataset).__name__}. Pass array.to_dataset(name='y')."
+        )
     missing = [name for name in ("y", "time") if name not in dataset.variables]
     if missing or set(dataset["y"].dims) != set(_DIMENSIONS):
         found = {str(name): variable.dims for name, variable in dataset.variables.items()}
         raise ArgumentError(
             f"`dataset` must have a coordinate `time` and a variable `y` of dimensions {_DIMENSIONS}, got {found}. "
             "Rename its variables and dimensions."
+        )
+
+    if dataset["time"].dtype.kind not in "fiu":
+        raise ArgumentTypeError(
+            f"`time` must hold numbers, got {dataset['time'].dtype}. Open the file with decode_times=False, or assign "
+            "(time - time[0]) / np.timedelta64(1, 's')."
         )
 
     def tensor(name: str) -> Tensor:

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from numbers import Integral
 from typing import TYPE_CHECKING
 
 import torch
@@ -84,10 +85,11 @@ class Trajectory:
 
     def __getitem__(self, index: int | slice | Sequence[int] | Tensor) -> "Trajectory":
         """The runs of an index: a number (a trajectory of one run), a slice, numbers or a mask."""
-        if isinstance(index, int):
-            if not -self.n <= index < self.n:
-                raise IndexError(f"Run {index} of {self.n}.")
-            index = [index % self.n]
+        if isinstance(index, int | Integral) or (isinstance(index, Tensor) and index.ndim == 0):
+            number = int(index)
+            if not -self.n <= number < self.n:
+                raise IndexError(f"Run {number} of {self.n}.")
+            return self._with(slice(None), [number % self.n])
         return self._with(slice(None), index)
 
     @property

@@ -1,5 +1,6 @@
 """Trajectories: validation, parts, windows, noise, conversion."""
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -87,6 +88,7 @@ class TestParts:
     def test_indexing(self):
         data = runs(dy=torch.ones(9, 4, 2, dtype=torch.float64))
         assert torch.equal(data[-1].y, data.y[:, 3:])
+        assert torch.equal(data[np.int64(-1)].y, data.y[:, 3:]) and torch.equal(data[torch.tensor(3)].y, data.y[:, 3:])
         assert torch.equal(data[1:3].y, data.y[:, 1:3])
         assert torch.equal(data[[2, 0]].y, data.y[:, [2, 0]])
         assert torch.equal(data[torch.tensor([True, False, False, True])].dy, data.dy[:, [0, 3]])
@@ -229,6 +231,11 @@ class TestConversion:
             Trajectory.from_xarray(runs().to_xarray().rename(run="trial"))
         with pytest.raises(ArgumentError, match="Rename"):
             Trajectory.from_xarray(runs().to_xarray().drop_vars("y"))
+        with pytest.raises(ArgumentTypeError, match=r"must be an xarray\.Dataset, got DataArray"):
+            Trajectory.from_xarray(runs().to_xarray()["y"])
+        dates = np.datetime64("2020-01-01", "ns") + np.arange(9) * np.timedelta64(1, "D")
+        with pytest.raises(ArgumentTypeError, match=r"`time` must hold numbers, got datetime64.*decode_times=False"):
+            Trajectory.from_xarray(runs().to_xarray().assign_coords(time=dates))
 
     def test_dtype_and_graph(self):
         weight = torch.ones((), requires_grad=True)
