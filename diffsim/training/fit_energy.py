@@ -23,8 +23,8 @@ def fit_energy(
 ) -> FitReport:
     """Train an energy on its values, its gradients, or both: loss = (1 - share) values + share gradients.
 
-    Each part is the mean squared error in units of the variance of its data, so that `share` has no units. A state
-    with its d gradients tells d + 1 numbers: fewer states are needed than with values alone.
+    Each part is the mean squared error in units of the variance of its data (where that is not zero), so that `share`
+    has no units. A state with its d gradients tells d + 1 numbers: fewer states are needed than with values alone.
 
     Args:
         field: Its energy is trained, in place.
@@ -65,10 +65,7 @@ def fit_energy(
     if not all(bool(torch.isfinite(x).all()) for x in (states, *data.values())):
         raise TrainingError("States, energies and gradients must be finite. Leave the failed ones out.")
     of = {"energy": 1 - share if gradient is not None else 1.0, "gradient": share if energy is not None else 1.0}
-    scale = {
-        name: of[name] / max(float(x.square().mean() if name == "gradient" else x.var(0, correction=0)), 1e-300)
-        for name, x in data.items()
-    }
+    scale = {name: of[name] / _variance(x, about_zero=name == "gradient") for name, x in data.items()}
 
     def loss(index: Tensor | None) -> Tensor:
         chosen = states if index is None else states[index]
@@ -80,3 +77,10 @@ def fit_energy(
         return torch.stack(parts).sum()
 
     return optimise(loss, weights, training, n_terms=len(y))
+
+
+def _variance(x: Tensor, *, about_zero: bool) -> float:
+    """The variance of the data; 1 where it is rounding, as on a shell of one energy: then errors have units."""
+    variance = float(x.square().mean() if about_zero else x.var(0, correction=0))
+    rounding = 4 * torch.finfo(x.dtype).eps * float(x.abs().max())
+    return variance if variance > rounding**2 else 1.0

@@ -161,3 +161,11 @@ def test_bad_energies():
         fit_energy(field, y, torch.full((5,), float("nan")))
     with pytest.raises(ArgumentError, match="has nothing to train"):
         fit_energy(MassSpring(), y, torch.zeros(5))
+
+
+def test_forces_are_learned_on_a_shell_of_one_energy():
+    angle = torch.linspace(0, 6, 25, dtype=torch.float64)
+    y = torch.stack([angle.cos(), angle.sin()], dim=-1)
+    field = HamiltonianField(mlp(2, 1, (16,)).double())
+    report = fit_energy(field, y, MassSpring().energy(y), y, training=Training("lbfgs", steps=100))
+    assert report.losses[0] < 100 and (field.energy_gradient(y) - y).abs().max() < 0.05
