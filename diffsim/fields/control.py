@@ -16,8 +16,9 @@ __all__ = ["EnergyShaping"]
 class EnergyShaping(nn.Module):
     """The feedback u with g(q) u = dV/dq - dV_d/dq - damping v: closed loop, the system has the potential V_d.
 
-    Fully actuated systems follow exactly; else u is the least-squares answer. It is given as the `input` of the
-    system that it controls, while V and g come from a model, known or learned.
+    Fully actuated systems follow exactly, with the least inputs where there are more than positions; else u is the
+    least-squares answer. It is given as the `input` of the system that it controls, while V and g come from a model,
+    known or learned.
 
     Args:
         potential: V of the model, [..., k] -> [..., 1] or [...].
@@ -70,8 +71,7 @@ class EnergyShaping(nn.Module):
         slope = gradient_of(lambda q: scalar(self.potential, q, "potential") - scalar(self.desired, q, "desired"), q)
         u = slope - self.damping * v
         if self.matrix is not None:
-            matrix = self.matrix(q)
-            u = torch.linalg.solve(matrix.mT @ matrix, matrix.mT @ u[..., None])[..., 0]
+            u = (torch.linalg.pinv(self.matrix(q)) @ u[..., None])[..., 0]
         return u if self.limit is None else u.clamp(-self.limit, self.limit)
 
     def forward(self, t: Tensor, q: Tensor, v: Tensor) -> Tensor:

@@ -10,6 +10,8 @@ from diffsim.integrate.odeint import odeint
 from diffsim.systems.oscillators import MassSpring, Pendulum
 from diffsim.systems.robots import CartPole
 
+ZERO = torch.tensor(0.0, dtype=torch.float64)
+
 
 def test_a_hanging_pendulum_swings_up_and_rests_upright():
     pendulum = Pendulum()
@@ -29,6 +31,14 @@ def test_the_closed_loop_has_the_desired_energy():
     closed, wanted = PortHamiltonian(spring, input=shaping), MassSpring(stiffness=5.0)
     zero = torch.tensor(0.0, dtype=torch.float64)
     torch.testing.assert_close(closed(zero, y), wanted(zero, y))
+
+
+def test_more_inputs_than_positions_share_the_work():
+    spring, matrix = MassSpring(stiffness=2.0), torch.tensor([[1.0, 2.0]], dtype=torch.float64)
+    shaping = EnergyShaping(spring.potential, lambda q: 5 * q.square().sum(-1) / 2, matrix=matrix)
+    y = torch.randn(4, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(PortHamiltonian(spring, input=shaping)(ZERO, y), MassSpring(stiffness=5.0)(ZERO, y))
+    torch.testing.assert_close(shaping.control(y[:, :1], y[:, 1:]), -3 * y[:, :1] * matrix / 5)
 
 
 def test_limits_and_missing_motors():
