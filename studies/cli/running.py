@@ -144,8 +144,9 @@ def _summary(study: "Study", history: "History") -> str:
             rows.append(f"  {name} = {shown} {units.get(name, '')}".rstrip())
         if (estimate := getattr(study.strategy, "estimate", None)) is not None:
             with torch.random.fork_rng(devices=[]):
-                mean, deviation = estimate(history, theta[None])
+                mean, deviation, *chance = estimate(history, theta[None])
             rows.append(f"  objective = {float(mean[0]):.6g} +- {float(deviation[0]):.2g}, by the model")
+            rows += [f"  constraints met with a chance of {float(share[0]):.2g}, by the model" for share in chance]
     return "\n".join(rows)
 
 
