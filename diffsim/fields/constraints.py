@@ -1,6 +1,7 @@
 """Holonomic constraints Phi(q) = 0: rods of fixed length and functions of your own, their Jacobians and their check."""
 
 from collections.abc import Callable, Sequence
+from numbers import Integral
 
 import torch
 from torch import Tensor, nn
@@ -61,7 +62,8 @@ class Rods(nn.Module):
         anchor = torch.zeros(len(pairs), dimension, dtype=torch.float64)
         for i, (a, b) in enumerate(pairs):
             ends = [a] if not isinstance(b, int) else [a, b]
-            if any(not isinstance(end, int) or not 0 <= end < n for end in ends) or len(set(ends)) < len(ends):  # pyright: ignore[reportUnnecessaryIsInstance]
+            named = all(isinstance(end, int | Integral) and 0 <= end < n for end in ends)  # pyright: ignore
+            if not named or len(set(ends)) < len(ends):
                 raise ArgumentError(f"`pairs` must name two of {n} particles or one and a fixed point, got {(a, b)}.")
             incidence[i, a] = 1
             if isinstance(b, int):

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from numbers import Integral, Real
 from typing import Literal, get_args
 
 from diffsim.errors import ArgumentError, ArgumentTypeError
@@ -89,7 +90,7 @@ class Training:
         whole, real = ("steps", "batch", "patience", "check_every", "seed"), ("lr", "weight_decay", "clip", "holdout")
         for name in (*whole, *real):
             value = getattr(self, name)
-            kinds, what = (int, "an int") if name in whole else (int | float, "a number")
+            kinds, what = (Integral, "an int") if name in whole else (Real, "a number")
             given = value is not None and not (name == "batch" and isinstance(value, str))
             if given and (isinstance(value, bool) or not isinstance(value, kinds)):
                 raise ArgumentTypeError(f"`{name}` must be {what}, got {value!r}.")

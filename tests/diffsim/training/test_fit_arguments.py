@@ -1,5 +1,6 @@
 """What `fit` refuses before its first step: runs mixed up by mini-batches, losses that are none, wrong types."""
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -79,5 +80,6 @@ def test_losses_that_are_none(loss, message):
     ],
 )
 def test_wrong_types(call, message):
+    assert Training(steps=np.int64(3), lr=np.float32(0.1)).steps == 3
     with pytest.raises(ArgumentTypeError, match=message):
         call()
