@@ -13,7 +13,8 @@ from studies.history import History, Proposal
 from studies.objective import Objective
 from studies.spaces.box import Box
 from studies.strategies.local_evidence import difference, evidence_of
-from studies.strategies.local_models import LocalModel, Rows, fit_ladder, search_ball
+from studies.strategies.local_models import OUTCOME, LocalModel, Rows, fit_ladder, search_ball
+from studies.strategies.local_rounds import asked, fails, finished
 from studies.strategies.penalties import learnable
 from studies.strategies.settings import box_of, check_count, check_objective, start_point
 from studies.strategies.success import good_and_bad, parted
@@ -49,7 +50,7 @@ class LocalDescent:
         surrogate: Makes a surrogate of the outcome, such as `lambda: ConditionalFlow(2, 2)`, or several such functions:
             further rungs of the ladder.
         objective: What is minimised, of the outcome (and the inputs x, where observed); None: the outcome itself.
-        start: Where to start; the centre of the box by default.
+        start: Where to start; by default the best of the trials that a study was given, or the centre of the box.
         radius: Half-width of the first region as a share of the box's widths; 0.2 / sqrt(d) by default.
         size: Simulations of the first round; 24 + 2 d by default.
         cost: The simulator's; where setting up a theta costs more than a simulation, each is simulated several times.
@@ -88,9 +89,9 @@ class LocalDescent:
         box = box_of(history.space, self)
         last = self._last(history)
         if last is None:
-            region = self._first(box, int(torch.randint(2**31, (), generator=generator)))
-        elif not _finished(history, *last):
-            return Proposal(box.from_unit(last[1].points(_asked(history, last[0]), n)))
+            region = self._first(history, int(torch.randint(2**31, (), generator=generator)))
+        elif not finished(history, *last):
+            return Proposal(box.from_unit(last[1].points(asked(history, last[0]), n)))
         else:
             region, _ = self._next(history, *last)
         return Proposal(box.from_unit(region.points(0, n)), {"local": region.note})
@@ -99,17 +100,17 @@ class LocalDescent:
         """The trials that are left of the round, or those of the next one."""
         last = self._last(history)
         if last is None:
-            return self._first(box_of(history.space, self), 0).size
-        if _finished(history, *last):
+            return self._size(box_of(history.space, self)) * self._repeats(1.0, 10**9)
+        if finished(history, *last):
             return self._next(history, *last)[0].size
-        return max(last[1].size - _asked(history, last[0]), 1)
+        return max(last[1].size - asked(history, last[0]), 1)
 
     def recommend(self, history: History) -> Tensor:
         """The mean of the descent's last points, shape [d]."""
         box = box_of(history.space, self)
         last = self._last(history)
         if last is None:
-            return start_point(box, self.start)
+            return self._start(history)
         regions, model = [region for _, region in Region.all(history, "local")], None
         if len(history) >= LEAST:
             region, model = self._next(history, *last)
@@ -129,9 +130,23 @@ class LocalDescent:
         regions = Region.all(history, "local")
         return regions[-1] if regions else None
 
-    def _first(self, box: Box, seed: int) -> Region:
-        center, repeats = box.to_unit(start_point(box, self.start)), self._repeats(1.0, 10**9)
+    def _first(self, history: History, seed: int) -> Region:
+        box, repeats = box_of(history.space, self), self._repeats(1.0, 10**9)
+        center = box.to_unit(self._start(history))
         return Region(tuple(center.tolist()), self._radius(box), self._size(box) * repeats, repeats, seed)
+
+    def _start(self, history: History) -> Tensor:
+        """The given start; else, of trials that were there before, the one of the least mean; else the centre."""
+        box, value = box_of(history.space, self), learnable(self.objective, history)
+        good = value.isfinite()
+        theta = history.theta[good]
+        if self.start is not None or len(theta) < LEAST or len(theta.unique(dim=0)) < 4:
+            return start_point(box, self.start)
+        x = None if history.x is None else history.x[good]
+        rows = Rows(box.to_unit(theta), history.outcome[good], x, value[good])
+        model = fit_ladder(rows, self.objective, (), 0)
+        with torch.no_grad():
+            return theta[model.mean(rows.unit).argmin()]
 
     def _size(self, box: Box) -> int:
         return self.size or 24 + 2 * box.dim
@@ -169,7 +184,7 @@ class LocalDescent:
         if due:
             region = replace(region, wait=0 if model.is_given else math.ceil(WAIT * len(history)))
         tested = region
-        if region.previous is not None and _finished(history, began, region) and _fails(history, began, int(new.sum())):
+        if region.previous is not None and finished(history, began, region) and fails(history, began, int(new.sum())):
             tested = reject(region, f"only {int(new.sum())} simulations succeeded")
         elif region.previous is not None and int(new.sum()) >= 4 and int((~new).sum()) >= LEAST:
             tested = judge(region, evidence_of(model.response, rows, new, region))
@@ -239,7 +254,7 @@ class LocalDescent:
         if int(good.sum()) < LEAST:
             raise ArgumentError(f"`history` must hold at least {LEAST} trials with a finite objective. Simulate more.")
         rows = Rows(box.to_unit(history.theta), history.outcome, history.x, value).take(good)
-        model = fit_ladder(rows, objective, self._surrogates, 0)
+        model = fit_ladder(rows, objective, self._surrogates, 0, first=OUTCOME)
         with torch.no_grad():
             best = rows.unit[model.mean(rows.unit).argsort()[:5]]
         low, high = rows.unit.aminmax(dim=0)
@@ -269,11 +284,6 @@ def _average(regions: Sequence[Region]) -> Tensor:
     return total / weight
 
 
-def _finished(history: History, began: int, region: Region) -> bool:
-    trials = [trial for trial in history.trials if trial.round >= began]
-    return sum(trial.state != "pending" for trial in trials) >= region.size
-
-
 def _seek(region: Region, rows: Rows) -> Region:
     """Where to go while too few simulations succeeded for a fit: to the best of them, or further afield."""
     if not len(rows):
@@ -281,16 +291,6 @@ def _seek(region: Region, rows: Rows) -> Region:
     center, radius = tuple(rows.unit[rows.value.argmin()].tolist()), SHRINK * region.radius
     decision = f"shrunk: {len(rows)} simulations succeeded"
     return replace(region, center=center, radius=radius, previous=None, decision=decision)
-
-
-def _fails(history: History, began: int, good: int) -> bool:
-    """Whether the simulations of a round, of which so many are good, fail much more often than those before."""
-    late = [trial.round >= began for trial in history.trials if trial.state != "pending"]
-    return good * late.count(False) < 0.5 * int((history.round < began).sum()) * late.count(True)
-
-
-def _asked(history: History, began: int) -> int:
-    return sum(trial.round >= began for trial in history.trials)
 
 
 def _digest(history: History) -> int:

@@ -94,9 +94,13 @@ def _wary(mean: Callable[[Tensor], Tensor], success: Success, unit: Tensor) -> C
 
 
 def fit_ladder(
-    rows: Rows, objective: Objective | None, surrogates: Sequence[Callable[[], Surrogate]], seed: int
+    rows: Rows,
+    objective: Objective | None,
+    surrogates: Sequence[Callable[[], Surrogate]],
+    seed: int,
+    first: str = PROCESS,
 ) -> LocalModel:
-    """The rung that predicts the objective of held-out theta best.
+    """The rung that predicts the objective of held-out theta best; the first, if there, where none is clearly better.
 
     The rungs: responses of the objective itself (linear, quadratic, a Gaussian process, in many dimensions one with few
     directions), a Gaussian process of the outcome where the objective is a function of it, and the given surrogates.
@@ -122,7 +126,7 @@ def fit_ladder(
         errors[name] = ((predicted - judge.value).square() / spread).nan_to_num(nan=torch.inf)
     for response in responses.values():
         response.condition(rows.unit, rows.value[:, None], rows.x, seed)
-    name, process = _best(errors), responses[PROCESS]
+    name, process = _best(errors, first if first in errors else PROCESS), responses[PROCESS]
 
     def judged(unit: Tensor) -> Tensor:
         return process.mean(unit)[..., 0]
@@ -182,12 +186,12 @@ def search_ball(mean: Callable[[Tensor], Tensor], center: Tensor, ball: float, s
     return best
 
 
-def _best(errors: dict[str, Tensor]) -> str:
+def _best(errors: dict[str, Tensor], first: str) -> str:
     """The rung of the least mean error; the first one where that is no more than a standard error better."""
-    first, *_ = errors
     least = min(errors, key=lambda name: float(errors[name].mean()))
     better = errors[first] - errors[least]
-    return least if float(better.mean()) > float(better.std()) / len(better) ** 0.5 else first
+    # Not a number where the first one's error is infinite.
+    return first if float(better.mean()) <= float(better.std()) / len(better) ** 0.5 else least
 
 
 def _split(unit: Tensor, seed: int) -> tuple[Tensor, Tensor]:
