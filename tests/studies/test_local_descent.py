@@ -226,9 +226,10 @@ def test_surrogates_of_the_outcome_are_rungs():
     makes = [lambda: LinearResponse(2, 2), lambda: Small(2, 2), lambda: LinearResponse(2, 2)]
     strategy = LocalDescent(makes, lambda y: (y - torch.tensor([0.4, -0.3])).square().sum(-1), (-0.8, 0.8), size=30)
     study = run(pair, strategy, 150)
-    last = regions(study.history)[-1]
-    assert {"process", "process of the outcome", "LinearResponse", "Small", "LinearResponse 2"} <= set(last.scores)
-    used = {region.rung for region in regions(study.history)[1:]}
+    later = regions(study.history)[1:]  # those that do not lead sit out for a while
+    rungs = {"process", "process of the outcome", "LinearResponse", "Small", "LinearResponse 2"}
+    assert any(rungs <= set(region.scores) for region in later)
+    used = {region.rung for region in later}
     assert used & {"process of the outcome", "LinearResponse", "Small", "LinearResponse 2"}
     assert float((study.recommend() - torch.tensor([0.4, -0.3])).norm()) < 0.15
 
