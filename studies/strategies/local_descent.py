@@ -100,7 +100,9 @@ class LocalDescent:
         """The trials that are left of the round, or those of the next one."""
         last = self._last(history)
         if last is None:
-            return self._first(history, 0).size
+            box = box_of(history.space, self)
+            start_point(box, self.start)  # refuses one outside the box
+            return self._size(box) * self._repeats(1.0, 10**9)
         if finished(history, *last):
             return self._next(history, *last)[0].size
         return max(last[1].size - asked(history, last[0]), 1)
@@ -142,8 +144,7 @@ class LocalDescent:
         theta = history.theta[good]
         if self.start is not None or len(theta) < LEAST or len(theta.unique(dim=0)) < 4:
             return start_point(box, self.start)
-        x = None if history.x is None else history.x[good]
-        rows = Rows(box.to_unit(theta), history.outcome[good], x, value[good])
+        rows = Rows.of(history, value).take(good)
         model = fit_ladder(rows, self.objective, (), 0)
         with torch.no_grad():
             return theta[model.mean(rows.unit).argmin()]
@@ -238,8 +239,7 @@ class LocalDescent:
         value, box = learnable(self.objective, history), cast(Box, history.space)
         unit, failed = box.to_unit(history.theta), box.to_unit(parted(value.isfinite(), history)[1])
         which, near = value.isfinite() & region.near(unit), region.near(failed)
-        rows = Rows(unit, history.outcome, history.x, value).take(which)
-        return rows, (history.round >= began)[which], failed[near]
+        return Rows.of(history, value).take(which), (history.round >= began)[which], failed[near]
 
     def answer(self, history: History, objective: Objective) -> Tensor:
         """The best parameters for another objective, from the trials so far, shape [d].
@@ -253,7 +253,7 @@ class LocalDescent:
         good = value.isfinite()
         if int(good.sum()) < LEAST:
             raise ArgumentError(f"`history` must hold at least {LEAST} trials with a finite objective. Simulate more.")
-        rows = Rows(box.to_unit(history.theta), history.outcome, history.x, value).take(good)
+        rows = Rows.of(history, value).take(good)
         model = fit_ladder(rows, objective, self._surrogates, 0, first=OUTCOME)
         with torch.no_grad():
             best = rows.unit[model.mean(rows.unit).argsort()[:5]]

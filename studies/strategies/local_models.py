@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import cast
 
 import numpy as np
 import torch
@@ -11,7 +12,9 @@ from torch import Tensor
 
 from diffsim.errors import ArgumentTypeError
 from diffsim.training.settings import Training
+from studies.history import History
 from studies.objective import Objective
+from studies.spaces.box import Box
 from studies.strategies.success import Success
 from surrogates.generators.response import LinearResponse, ProcessResponse, QuadraticResponse, Response
 from surrogates.surrogate import Surrogate
@@ -42,6 +45,11 @@ class Rows:
     outcome: Tensor
     x: Tensor | None
     value: Tensor
+
+    @classmethod
+    def of(cls, history: History, value: Tensor) -> "Rows":
+        """The complete trials of a history in a box, with their objective, shape [n]."""
+        return cls(cast(Box, history.space).to_unit(history.theta), history.outcome, history.x, value)
 
     def __len__(self) -> int:
         return len(self.value)
