@@ -136,12 +136,16 @@ class Surrogate(nn.Module, ABC):
                     f"`objective` must be differentiable in the outcome: {type(self).__name__} has no density. "
                     "Take torch.sigmoid of a difference instead of a comparison."
                 ) from None
-            values = self._scored(values, score)
+            values = self._scored(values, score, self._others(values))
         return values.mean(0)
 
-    def _scored(self, values: Tensor, score: Tensor) -> Tensor:
-        """Values of draws, [n, ...], whose mean gets its gradient from that of the draws' log densities."""
-        return values + (values - values.mean(0)) * (score - score.detach())
+    def _scored(self, values: Tensor, score: Tensor, baseline: Tensor) -> Tensor:
+        """Values, [n, ...], whose mean gets its gradient from that of their log densities, less a baseline."""
+        return values + (values - baseline) * (score - score.detach())
+
+    def _others(self, values: Tensor) -> Tensor:
+        """The mean of the other draws, [n, ...] each: a baseline that leaves the gradient without bias; 0 for one."""
+        return (values.sum(0) - values) / max(len(values) - 1, 1)
 
     def _noise(self, width: int, theta: Tensor, x: Tensor | None, n: int, generator: torch.Generator) -> Tensor:
         """Standard normal numbers that rows of x do not share and rows of theta do, [n, 1, ..., *x's batch, width]."""

@@ -108,5 +108,6 @@ class MixtureDensityNetwork(NeuralSurrogate):
         values = self._values(objective, outcome, None if x is None else x.to(theta)[..., None, :])
         if lacks_gradient(values, theta):
             distance = (outcome.detach() - mixture.loc) / mixture.scale
-            values = self._scored(values, -(0.5 * distance.square() + mixture.scale.log()).sum(-1))
+            baseline = values.mean(0) if self.n_outcomes == 1 else self._others(values)
+            values = self._scored(values, -(0.5 * distance.square() + mixture.scale.log()).sum(-1), baseline)
         return torch.tensordot(share, (mixture.weight * values).sum(-1), dims=1)

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from diffsim.errors import ArgumentError, ArgumentTypeError
+from diffsim.training.settings import Training
 from surrogates.diagnostics.gradient import check_gradient
 from surrogates.diagnostics.outcomes import OutcomeCheck, check_outcomes, outcome_plot
 from surrogates.generators.cramer_gan import CramerGAN
@@ -231,3 +232,23 @@ def test_what_has_no_gradient_is_named(linear):
         check_gradient(lambda theta: theta, objective, plane, POINT, step=0.1)
     with pytest.raises(ArgumentTypeError, match="`theta` must be a tensor, got list"):
         check_gradient(linear, objective, plane, POINT.tolist(), step=0.1)
+
+
+@pytest.mark.parametrize("make", [lambda: GaussianNetwork(1, 2), lambda: MixtureDensityNetwork(1, 2, components=1)])
+def test_the_gradient_of_a_chance_from_two_draws_is_right_in_the_mean(make):
+    surrogate = make()
+    points = torch.rand(200, 1, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    outcome = points + torch.randn(200, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    surrogate.fit(points, outcome, training=Training(steps=200))
+
+    def slope(n, repeats):
+        at = torch.full((repeats, 1), 0.5, dtype=torch.float64).requires_grad_()
+        generator = torch.Generator().manual_seed(2)
+        parts = [
+            surrogate.expectation(lambda y: y[..., 0] > 0.5, at[i : i + 1], None, n, generator) for i in range(repeats)
+        ]
+        (gradient,) = torch.autograd.grad(torch.cat(parts).sum(), at)
+        return float(gradient.mean())
+
+    many = slope(50_000, 2)
+    assert slope(2, 4000) == pytest.approx(many, abs=0.2 * abs(many))
